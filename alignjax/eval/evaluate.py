@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of a model on held-out prompts and pairs of a dataset folder.
+
+Greedy answers to (task, constraint) prompts are checked by the constraint's verifier
+and by the gates; held-out pairs are scored under the model and under its base.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignjax import config as config_module
+from alignjax import constraints, models
+from alignjax.constraints import Constraint, Verdict
+from alignjax.data import encode, plan, records
+from alignjax.data.records import Message
+from alignjax.data.rows import Shape
+from alignjax.data.tokenizer import Tokenizer
+from alignjax.embedding import SentenceEncoder
+from alignjax.eval import gates
+from alignjax.eval.gates import GateConfig
+from alignjax.metrics import read_jsonl
+from alignjax.models import Model, Params, lora, peft
+from alignjax.progress import Progress
+from alignjax.sampling import Request, Result, Sampler, Settings, score
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """`alignjax eval CONFIG`.
+
+    Attributes:
+      model: a known name, a folder in Hugging Face's layout, or a hub id.
+      dataset: a dataset folder with prompts.jsonl.
+      out: folder for results.json, answers.jsonl and references.jsonl.
+      adapter: a PEFT adapter folder on top of the model; empty = none.
+      references: folder of an evaluation of the base model, whose answers to the bare
+        tasks say what is on topic; empty = make them here, without the adapter.
+      embedder: sentence encoder for the topic gate.
+      split: "validation" while tuning, "test" once.
+      max_new_tokens, slots, context: of the sampler.
+      pairs: most held-out pairs to score; 0 = all.
+    """
+
+    model: str
+    dataset: str
+    out: str
+    adapter: str = ""
+    references: str = ""
+    embedder: str = "minilm"
+    split: str = "test"
+    seed: int = 0
+    gates: GateConfig = GateConfig()
+    max_new_tokens: int = 96
+    slots: int = 64
+    context: int = 256
+    pairs: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A held-out (task, constraint) prompt."""
+
+    id: str
+    root_id: str
+    task: str
+    prompt: str
+    constraint: Constraint
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The base model's greedy answer to a bare task, and a sampled one that says how
+    often the base itself passes the gates."""
+
+    root_id: str
+    task: str
+    greedy: str
+    sampled: str
+
+
+def evaluate(
+    config: EvalConfig, *, model_folder: Path, embedder_folder: Path
+) -> dict[str, Any]:
+    """Evaluates and writes `results.json` and `answers.jsonl`.
+
+    Raises:
+      ValueError: the dataset has no prompts of the split, or files are damaged; names
+        the file.
+    """
+    started = time.monotonic()
+    out = Path(config.out)
+    prompts = read_prompts(Path(config.dataset) / "prompts.jsonl", config.split)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(config_module.dump(config))
+    from alignjax.data.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(model_folder)
+    model, base = models.load(model_folder)
+    params = base
+    if config.adapter:
+        adapter, scale = peft.read(Path(config.adapter), layers=model.config.layers)
+        params = lora.fold(adapter, base, scale=scale)
+    if config.references:
+        references = read_references(Path(config.references) / "references.jsonl")
+    else:
+        references = make_references(config, prompts, model, base, tokenizer)
+    _write_lines(out / "references.jsonl", map(dataclasses.asdict, references))
+    asks = [(prompt.id, prompt.prompt, 0.0) for prompt in prompts]
+    answers = _generate(config, asks, model, params, tokenizer, "evaluation")
+    embed = SentenceEncoder(embedder_folder)
+    rows = judge_answers(prompts, answers, references, embed, config.gates)
+    _write_lines(out / "answers.jsonl", rows)
+    results = {
+        "model": config.model,
+        "adapter": config.adapter or None,
+        "split": config.split,
+        "seed": config.seed,
+        "constraint": summarise(rows),
+        "gates": calibrate(references, embed, config.gates),
+        "preference": preferences(config, model, params, base, tokenizer),
+        "length": _lengths(rows),
+        "truncated": float(np.mean([r["finish_reason"] == "length" for r in rows])),
+        "wall_s": round(time.monotonic() - started, 2),
+    }
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def read_prompts(path: Path, split: str) -> list[Prompt]:
+    """Held-out prompts of one split.
+
+    Raises:
+      ValueError: no file, no prompt of that split, or a missing field (file:line).
+    """
+    prompts = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            constraint = Constraint.from_json(row["constraint"])
+            fields = (row["id"], row["root_id"], row["task"], row["prompt"])
+            if row["split"] == split:
+                prompts.append(Prompt(*fields, constraint))
+        except KeyError as missing:
+            raise ValueError(f"{path}:{number}: field {missing} is missing") from None
+    if not prompts:
+        raise ValueError(f"{path}: holds no prompt of the split {split!r}")
+    return prompts
+
+
+def read_references(path: Path) -> list[Reference]:
+    """References that an earlier evaluation wrote."""
+    return [Reference(**row) for row in read_jsonl(path)]
+
+
+def make_references(
+    config: EvalConfig,
+    prompts: Sequence[Prompt],
+    model: Model,
+    base: Params,
+    tokenizer: Tokenizer,
+) -> list[Reference]:
+    """The base model's answers to the bare tasks of the prompts."""
+    tasks = {prompt.root_id: prompt.task for prompt in prompts}
+    asks = [
+        (f"{root}/{kind}", task, temperature)
+        for root, task in tasks.items()
+        for kind, temperature in (("greedy", 0.0), ("sampled", 0.7))
+    ]
+    found = _generate(config, asks, model, base, tokenizer, "references")
+    return [
+        Reference(
+            root, task, found[f"{root}/greedy"].text, found[f"{root}/sampled"].text
+        )
+        for root, task in tasks.items()
+    ]
+
+
+def judge_answers(
+    prompts: Sequence[Prompt],
+    answers: dict[str, Result],
+    references: Sequence[Reference],
+    embed: SentenceEncoder,
+    config: GateConfig,
+) -> list[dict[str, Any]]:
+    """One row per prompt: the verdict of its constraint and of the gates."""
+    reference_of = {reference.root_id: reference.greedy for reference in references}
+    texts = [answers[prompt.id].text for prompt in prompts]
+    expected = [reference_of[prompt.root_id] for prompt in prompts]
+    cosines = gates.similarities(embed(texts), embed(expected))
+    rows = []
+    for prompt, text, cosine in zip(prompts, texts, cosines, strict=True):
+        found = gates.judge(text, cosine, config)
+        rows.append(
+            {
+                "id": prompt.id,
+                "root_id": prompt.root_id,
+                "type": prompt.constraint.type,
+                "task": prompt.task,
+                "prompt": prompt.prompt,
+                "answer": text,
+                "tokens": len(answers[prompt.id].tokens),
+                "finish_reason": answers[prompt.id].finish_reason,
+                "verdict": str(constraints.check(prompt.constraint, text)),
+                "gates": {
+                    "long_enough": found.long_enough,
+                    "not_repetitive": found.not_repetitive,
+                    "on_topic": found.on_topic,
+                },
+                "similarity": cosine,
+            }
+        )
+    return rows
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracy over the prompts and per type. An ambiguous verdict is not a pass."""
+    by_type: dict[str, dict[str, int]] = {}
+    for row in rows:
+        entry = by_type.setdefault(
+            row["type"], {"n": 0, "passed": 0, "gated_passed": 0}
+        )
+        passed = row["verdict"] == Verdict.PASS
+        entry["n"] += 1
+        entry["passed"] += passed
+        entry["gated_passed"] += passed and all(row["gates"].values())
+    total = sum(entry["n"] for entry in by_type.values())
+
+    def share(field: str) -> float:
+        return sum(entry[field] for entry in by_type.values()) / total
+
+    return {
+        "accuracy": share("passed"),
+        "gated_accuracy": share("gated_passed"),
+        "n": total,
+        "ambiguous": sum(row["verdict"] == Verdict.AMBIGUOUS for row in rows),
+        "by_type": dict(sorted(by_type.items())),
+    }
+
+
+def calibrate(
+    references: Sequence[Reference], embed: SentenceEncoder, config: GateConfig
+) -> dict[str, Any]:
+    """How the gates judge the base itself: sampled answers against the reference of
+    their own task, and greedy answers against the reference of every other task."""
+    greedy = embed([reference.greedy for reference in references])
+    sampled = embed([reference.sampled for reference in references])
+    own = [
+        gates.judge(reference.sampled, cosine, config).passed
+        for reference, cosine in zip(
+            references, gates.similarities(sampled, greedy), strict=True
+        )
+    ]
+    cosines = greedy @ greedy.T
+    other = [
+        gates.judge(references[i].greedy, float(cosines[i, j]), config).passed
+        for i in range(len(references))
+        for j in range(len(references))
+        if i != j
+    ]
+    return {
+        "thresholds": dataclasses.asdict(config),
+        "own_task_pass_rate": float(np.mean(own)),
+        "other_task_pass_rate": float(np.mean(other)) if other else 0.0,
+        "n_own": len(own),
+        "n_other": len(other),
+    }
+
+
+def preferences(
+    config: EvalConfig,
+    model: Model,
+    params: Params,
+    base: Params,
+    tokenizer: Tokenizer,
+) -> dict[str, Any] | None:
+    """Accuracy and margin on held-out pairs: the share with log p(chosen) > log
+    p(rejected), and the mean gain of that difference over the base, in nats."""
+    held_out = [
+        record
+        for record in records.read(config.dataset).select(config.split)
+        if record.negatives
+    ]
+    if config.pairs:
+        held_out = held_out[: config.pairs]
+    if not held_out:
+        return None
+    examples = encode.encode(held_out, tokenizer)
+    block = max(example.longest for example in examples)
+    time_ = max(512, max(example.length for example in examples))
+    shape = Shape(rows=2, time=time_, blocks=12, block=block, scored=time_)
+    examples, _ = plan.fitting(examples, shape)
+    with Progress("held-out pairs", total=len(examples)) as progress:
+        policy = score(model, params, examples, shape, progress=progress.update)
+    reference = policy
+    if params is not base:
+        reference = score(model, base, examples, shape)
+    chosen, rejected, margins = [], [], []
+    for mine, theirs in zip(policy, reference, strict=True):
+        sums = [float(part.sum()) for part in mine]
+        base_sums = [float(part.sum()) for part in theirs]
+        for rank in range(1, len(sums)):
+            chosen.append(sums[0])
+            rejected.append(sums[rank])
+            margins.append((sums[0] - sums[rank]) - (base_sums[0] - base_sums[rank]))
+    is_right = np.array(chosen) > np.array(rejected)
+    return {
+        "accuracy": float(is_right.mean()),
+        "margin": float(np.mean(margins)),
+        "chosen_logprob": float(np.mean(chosen)),
+        "rejected_logprob": float(np.mean(rejected)),
+        "n": len(chosen),
+    }
+
+
+def _generate(
+    config: EvalConfig,
+    asks: Sequence[tuple[str, str, float]],
+    model: Model,
+    params: Params,
+    tokenizer: Tokenizer,
+    label: str,
+) -> dict[str, Result]:
+    """Answers to (id, text, temperature), by id."""
+    requests = [
+        Request(
+            id=name,
+            tokens=tuple(tokenizer.prompt_ids([Message("user", text)])),
+            seed=config.seed,
+            settings=Settings(
+                temperature=temperature, max_new_tokens=config.max_new_tokens
+            ),
+        )
+        for name, text, temperature in asks
+    ]
+    sampler = Sampler(
+        model, params, tokenizer, slots=config.slots, context=config.context
+    )
+    found: dict[str, Result] = {}
+    with Progress(label, total=len(requests)) as progress:
+        for result in sampler.generate(requests):
+            found[result.id] = result
+            progress.update(len(found))
+    return found
+
+
+def _lengths(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    tokens = [row["tokens"] for row in rows]
+    words = [len(gates.words(row["answer"])) for row in rows]
+    return {
+        "mean_tokens": float(np.mean(tokens)),
+        "mean_words": float(np.mean(words)),
+        "tokens": tokens,
+    }
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gates: does an answer still answer? A constraint can be met by saying nothing, so an
+answer counts as good only if it is long enough, not repetitive and on topic."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+
+@dataclasses.dataclass(frozen=True)
+class GateConfig:
+    """Thresholds, fixed before training.
+
+    Attributes:
+      min_words: fewest words of an answer.
+      max_repetition: largest share of its word trigrams that occurred before, in [0, 1].
+      min_similarity: smallest cosine between the embeddings of the answer and of the
+        untrained model's answer to the bare task.
+    """
+
+    min_words: int = 5
+    max_repetition: float = 0.3
+    min_similarity: float = 0.35
+
+    def __post_init__(self) -> None:
+        if self.min_words < 0:
+            raise ValueError(f"min_words must be 0 or above, got {self.min_words}")
+        if not 0 <= self.max_repetition <= 1:
+            raise ValueError(f"max_repetition is a share, got {self.max_repetition}")
+        if not -1 <= self.min_similarity <= 1:
+            raise ValueError(f"min_similarity is a cosine, got {self.min_similarity}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gates:
+    """Which gates an answer passes, and its similarity to the reference."""
+
+    long_enough: bool
+    not_repetitive: bool
+    on_topic: bool
+    similarity: float
+
+    @property
+    def passed(self) -> bool:
+        return self.long_enough and self.not_repetitive and self.on_topic
+
+
+def judge(text: str, similarity: float, config: GateConfig) -> Gates:
+    """Applies the thresholds to an answer with a given similarity."""
+    return Gates(
+        long_enough=len(words(text)) >= config.min_words,
+        not_repetitive=repetition(text) <= config.max_repetition,
+        on_topic=similarity >= config.min_similarity,
+        similarity=similarity,
+    )
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased runs of letters, digits and apostrophes."""
+    return re.findall(r"[\w']+", text.lower())
+
+
+def repetition(text: str) -> float:
+    """Share of word trigrams that occurred before in the text; 0 below three words.
+
+    >>> repetition("to be or to be or to be")  # 6 trigrams, 3 distinct
+    0.5
+    """
+    found = words(text)
+    trigrams = list(zip(found, found[1:], found[2:], strict=False))
+    if not trigrams:
+        return 0.0
+    return 1 - len(set(trigrams)) / len(trigrams)
+
+
+def similarities(vectors, references) -> list[float]:
+    """Cosine of each row of `vectors` with the same row of `references`, all of
+    length 1, rounded to four digits."""
+    products = itertools.starmap(
+        lambda a, b: round(float(a @ b), 4), zip(vectors, references, strict=True)
+    )
+    return list(products)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models: the only place that knows Flax. Outside it a model is a config, a nested dict
+of arrays and plain functions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree
+
+from alignjax.models import convert, decoder, encoder, weights
+from alignjax.models.decoder import DecoderConfig, Model, Output, Params
+from alignjax.models.encoder import EncoderModel
+
+__all__ = [
+    "DecoderConfig",
+    "EncoderModel",
+    "Model",
+    "Output",
+    "Params",
+    "load",
+    "load_encoder",
+    "read_config",
+]
+
+
+def load(folder: str | Path, *, dtype: str = "float32") -> tuple[Model, Params]:
+    """A Llama-type model from a folder in Hugging Face's layout.
+
+    Args:
+      folder: holds `config.json` and safetensors, in one file or with an index.
+      dtype: of the parameters.
+
+    Returns:
+      The model's functions and its parameters.
+
+    Raises:
+      ValueError: names what is missing or wrong in which file.
+    """
+    folder = Path(folder)
+    config = convert.decoder_config(read_config(folder), where=_config_path(folder))
+    tensors = weights.read(folder)
+    params = convert.decoder_params(tensors, config, where=str(folder))
+    model = decoder.build(config)
+    return model, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+
+
+def save(
+    folder: str | Path, params: Params, config: DecoderConfig, *, like: str | Path
+) -> None:
+    """Writes a decoder as a folder in Hugging Face's layout.
+
+    Args:
+      like: the folder that the model was loaded from; its `config.json` and tokenizer
+        files are copied.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(Path(like).iterdir()):
+        if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file():
+            if path.name != weights.INDEX:
+                (folder / path.name).write_bytes(path.read_bytes())
+    tensors = convert.decoder_tensors(params, config)
+    weights.replace(folder / weights.SINGLE, tensors)
+
+
+def load_encoder(folder: str | Path) -> tuple[EncoderModel, Params]:
+    """A BERT-type encoder from a folder in Hugging Face's layout, in float32.
+
+    Raises:
+      ValueError: names what is missing or wrong in which file.
+    """
+    folder = Path(folder)
+    config = convert.encoder_config(read_config(folder), where=_config_path(folder))
+    params = convert.encoder_params(weights.read(folder), config, where=str(folder))
+    return encoder.build(config), jax.tree.map(jnp.asarray, params)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's `config.json`.
+
+    Raises:
+      ValueError: it is missing or not a JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; is {folder} a model folder?")
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected an object, got {type(config).__name__}")
+    return config
+
+
+def _config_path(folder: Path) -> str:
+    return str(folder / "config.json")

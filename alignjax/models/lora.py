@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) as operations on parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from alignjax.models.decoder import DecoderConfig, Params
+
+ADAPTED = ("query", "key", "value", "out", "gate", "up", "down")
+
+
+def add(
+    params: Params, config: DecoderConfig, *, rank: int, alpha: float, key: Array
+) -> tuple[Params, DecoderConfig]:
+    """Puts an adapter beside every linear map of every layer.
+
+    `b` starts at zero, so the adapted model is the given one; `a` is normal with
+    variance 1 / fan_in.
+
+    Args:
+      rank: width of the adapter; > 0.
+      alpha: the adapter's output is scaled by alpha / rank.
+
+    Returns:
+      The parameters with adapters, and the config that runs them.
+    """
+    if rank <= 0:
+        raise ValueError(f"lora rank must be positive, got {rank}")
+    blocks = dict(params["blocks"])
+    for name, subkey in zip(ADAPTED, jax.random.split(key, len(ADAPTED)), strict=True):
+        kernel = blocks[name]["kernel"]
+        depth, size_in, size_out = kernel.shape
+        normal = jax.random.normal(subkey, (depth, size_in, rank), jnp.float32)
+        blocks[name] = {
+            "kernel": kernel,
+            "lora_a": size_in**-0.5 * normal,
+            "lora_b": jnp.zeros((depth, rank, size_out), jnp.float32),
+        }
+    adapted = dataclasses.replace(config, lora_rank=rank, lora_alpha=alpha)
+    return {**params, "blocks": blocks}, adapted
+
+
+def split(params: Params) -> tuple[Params, Params]:
+    """(adapter, base): two trees that `join` puts together again."""
+    adapter, base = {}, {**params, "blocks": dict(params["blocks"])}
+    for name in ADAPTED:
+        entry = params["blocks"][name]
+        adapter[name] = {k: v for k, v in entry.items() if k.startswith("lora_")}
+        base["blocks"][name] = {"kernel": entry["kernel"]}
+    return {"blocks": adapter}, base
+
+
+def join(adapter: Params, base: Params) -> Params:
+    """The inverse of `split`."""
+    blocks = dict(base["blocks"])
+    for name, entry in adapter["blocks"].items():
+        blocks[name] = {**blocks[name], **entry}
+    return {**base, "blocks": blocks}
+
+
+def fold(adapter: Params, base: Params, *, scale: float) -> Params:
+    """The base model with kernel + scale * a @ b in each adapted place."""
+    blocks = dict(base["blocks"])
+    for name, entry in adapter["blocks"].items():
+        kernel = blocks[name]["kernel"]
+        delta = jnp.einsum("lir,lro->lio", entry["lora_a"], entry["lora_b"])
+        blocks[name] = {"kernel": (kernel + scale * delta).astype(kernel.dtype)}
+    return {**base, "blocks": blocks}

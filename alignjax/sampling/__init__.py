@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling from a decoder, and scoring given answers with it."""
+
+from alignjax.sampling.requests import Request, Result, Settings
+from alignjax.sampling.sampler import Sampler
+from alignjax.sampling.scoring import score
+
+__all__ = ["Request", "Result", "Sampler", "Settings", "score"]

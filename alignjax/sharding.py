@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sharding: one mesh (data, fsdp, tensor) and one table from parameter path to layout.
+
+Rows of a batch are split over data and fsdp; parameters over fsdp and tensor.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+
+# The first pattern that matches a parameter's path decides. Kernels are
+# [layer, in, out]: columns go to tensor where heads or units are made, rows where they
+# are summed up again.
+RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"embedding$|head$", PartitionSpec("tensor", "fsdp")),
+    (
+        r"blocks/(query|key|value|gate|up)/kernel$",
+        PartitionSpec(None, "fsdp", "tensor"),
+    ),
+    (r"blocks/(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
+    (
+        r"blocks/(query|key|value|gate|up)/lora_b$",
+        PartitionSpec(None, None, "tensor"),
+    ),
+    (r"blocks/(out|down)/lora_a$", PartitionSpec(None, "tensor", None)),
+    (r"blocks/\w+/lora_[ab]$", PartitionSpec()),
+    (r"norm/weight$", PartitionSpec()),
+)
+
+
+def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
+    """The mesh over all devices; one axis may be -1 and takes what is left.
+
+    Raises:
+      ValueError: the sizes do not multiply to the number of devices.
+    """
+    sizes = [data, fsdp, tensor]
+    count = len(jax.devices())
+    if sizes.count(-1) == 1:
+        sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
+    if int(np.prod(sizes)) != count or min(sizes) < 1:
+        raise ValueError(
+            f"mesh data={data} fsdp={fsdp} tensor={tensor} does not cover the "
+            f"{count} devices; their product must be {count} (-1 fills one axis)"
+        )
+    # jax.make_mesh makes Explicit axes unless told otherwise; GSPMD needs Auto.
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def shard(params: Any, mesh: Mesh) -> Any:
+    """Places every parameter as the table says.
+
+    Raises:
+      ValueError: no rule matches a parameter; names its path.
+    """
+    return jax.device_put(params, shardings(params, mesh))
+
+
+def shardings(params: Any, mesh: Mesh) -> Any:
+    """The sharding of every parameter: a tree like `params`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh)), params
+    )
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+    """Splits a batch [microbatch, row, ...] by rows over data and fsdp."""
+    sharding = NamedSharding(mesh, PartitionSpec(None, ("data", "fsdp")))
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), batch)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """A copy of everything on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh) -> PartitionSpec:
+    name = "/".join(str(getattr(part, "key", part)) for part in path)
+    for pattern, spec in RULES:
+        if re.search(pattern, name):
+            return _divisible(spec, leaf.shape, mesh)
+    raise ValueError(
+        f"no sharding rule matches parameter {name!r}; add a line to sharding.RULES"
+    )
+
+
+def _divisible(
+    spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh
+) -> PartitionSpec:
+    """Leaves an axis whole where its size is not a multiple of the mesh axis."""
+    kept = [
+        axis if axis is None or size % mesh.shape[axis] == 0 else None
+        for axis, size in zip(spec, shape, strict=False)
+    ]
+    return PartitionSpec(*kept)

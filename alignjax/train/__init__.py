@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: objectives, one step, one loop.
+
+`OBJECTIVES` is the table of what can be trained. `options` are the settings that an
+objective reads, with their defaults; any other is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from alignjax.train import objectives
+from alignjax.train.objectives import ObjectiveFunction
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """An objective and the facts that other code needs about it.
+
+    Attributes:
+      function: (model, params, batch, **options) -> Outcome.
+      reference: whether it needs reference log-probabilities.
+      coupled: whether its value depends on which examples share a batch; then a
+        microbatch is not a smaller batch, and accumulation is refused.
+      options: the settings that it reads, with their defaults.
+    """
+
+    function: ObjectiveFunction
+    reference: bool
+    coupled: bool
+    options: Mapping[str, float]
+
+
+OBJECTIVES = {
+    "sft": Objective(objectives.sft, reference=False, coupled=False, options={}),
+    "dpo": Objective(
+        objectives.preference,
+        reference=True,
+        coupled=False,
+        options={"beta": 0.1, "label_smoothing": 0.0, "nll": 0.0},
+    ),
+    "coin": Objective(
+        objectives.contrastive,
+        reference=False,
+        coupled=True,
+        options={"temperature": 0.05, "bound": 1000.0},
+    ),
+}
+
+
+def find(name: str, options: Mapping[str, float]) -> tuple[Objective, dict[str, float]]:
+    """The objective of that name and its options, defaults filled in.
+
+    Raises:
+      ValueError: unknown name, or an option that this objective does not read.
+    """
+    if name not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        raise ValueError(f"objective.name: no objective {name!r} (known: {known})")
+    objective = OBJECTIVES[name]
+    unread = sorted(set(options) - set(objective.options))
+    if unread:
+        reads = ", ".join(objective.options) or "no options"
+        raise ValueError(
+            f"objective.options: {name!r} does not read {unread[0]!r} (it reads {reads})"
+        )
+    return objective, {**objective.options, **options}

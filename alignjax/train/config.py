@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training run is: one frozen dataclass tree, read from YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Which objective, and its settings; one that it does not read is an error."""
+
+    name: str = "dpo"
+    options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """Low-rank adapter: `rank` 0 trains every parameter instead."""
+
+    rank: int = 16
+    alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ValueError(f"rank must be 0 (none) or above, got {self.rank}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW: peak learning rate after `warmup` (a share of all steps), then linear
+    decay to zero; the gradient's norm is clipped at `clip`."""
+
+    learning_rate: float = 1e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share in [0, 1), got {self.warmup}")
+        if self.clip <= 0:
+            raise ValueError(f"clip must be > 0, got {self.clip}")
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """Shape of a batch in tokens (see `data.rows.Shape`). `microbatches` splits its
+    rows for gradient accumulation."""
+
+    rows: int = 4
+    time: int = 512
+    blocks: int = 8
+    block: int = 256
+    scored: int = 384
+    microbatches: int = 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} must be > 0")
+        if self.rows % self.microbatches:
+            raise ValueError(
+                f"rows ({self.rows}) must be a multiple of microbatches "
+                f"({self.microbatches})"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """`alignjax train CONFIG`.
+
+    Attributes:
+      model: a known name (smollm2), a folder in Hugging Face's layout, or a hub id.
+      dataset: a dataset folder; only examples of its train split are read.
+      out: folder for checkpoints, metrics and the trained adapter or model.
+      strategies: use only examples of these; empty = all.
+      epochs: passes over the data. max_steps: stop earlier; 0 = no limit.
+      save_every: steps between checkpoints; one is always saved at the end.
+      remat: recompute activations in the backward pass, for memory.
+    """
+
+    model: str
+    dataset: str
+    out: str
+    seed: int = 0
+    objective: ObjectiveConfig = ObjectiveConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    batch: BatchConfig = BatchConfig()
+    mesh: MeshConfig = MeshConfig()
+    strategies: tuple[str, ...] = ()
+    epochs: int = 1
+    max_steps: int = 0
+    save_every: int = 20
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be > 0, got {self.epochs}")
+        if self.save_every < 1:
+            raise ValueError(f"save_every must be > 0, got {self.save_every}")
+        if self.max_steps < 0:
+            raise ValueError(f"max_steps must be 0 (all) or above: {self.max_steps}")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `data-gen`."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+
+_EXAMPLES = """\
+examples:
+  data-gen run configs/quickstart-data.yaml
+  data-gen run my.yaml --out data/small --limit 40 ecd.rounds=1 engine.slots=32
+  data-gen verify data/small
+  data-gen report data/small
+
+A run that was stopped goes on where it was: give the same command again.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status.
+
+    0: done. 1: `verify` found something wrong. 2: a user's mistake or an operating
+    system error, told in one line. 130: interrupted; finished work is kept.
+    """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse leaves here what follows an option: `run a.yaml --out b ecd.rounds=1`.
+    if arguments.command is _run:
+        arguments.overrides += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return arguments.command(arguments)
+    except KeyboardInterrupt:
+        print(
+            "data-gen: interrupted; finished samples are kept, give the same command "
+            "again to go on",
+            file=sys.stderr,
+        )
+        return 130
+    except OSError as error:
+        hint = ""
+        if error.errno == errno.ENOSPC:
+            hint = "; finished work is kept: free some space and run it again"
+        print(f"data-gen: {error}{hint}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"data-gen: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="data-gen",
+        description="Make preference data that carries its proof, from a local model.",
+        epilog=_EXAMPLES,
+        formatter_class=layout,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="make a dataset folder as a YAML config says",
+        description="Make a dataset folder: plan, sample, check, export.",
+        epilog=_EXAMPLES,
+        formatter_class=layout,
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
+    run.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="FIELD=VALUE",
+        help="change a field of the config, e.g. ecd.samples=8",
+    )
+    run.add_argument("--out", help="dataset folder to write")
+    run.add_argument("--model", help="model folder")
+    run.add_argument("--embedder", help="encoder folder")
+    run.add_argument("--seeds", help='"builtin", a .jsonl or a .txt file')
+    run.add_argument("--limit", type=int, help="use the first so many seeds")
+    run.add_argument("--seed", type=int, help="decides everything random")
+    run.add_argument(
+        "--fresh",
+        action="store_true",
+        help="take over a folder with another configuration's run: replace its "
+        "exported files, keep and reuse its samples",
+    )
+
+    verify = commands.add_parser(
+        "verify",
+        help="check a dataset folder and run its proofs again, without a model",
+        description="Check hashes, schema, splits and negatives of a dataset folder, "
+        "and run every stored proof again. Needs no model. Exit status 1 if anything "
+        "is wrong.",
+    )
+    verify.set_defaults(command=_verify)
+    verify.add_argument("folder", metavar="DIR", help="dataset folder")
+
+    report = commands.add_parser(
+        "report",
+        help="show what a run made and what it dropped",
+        description="Show report.json of a dataset folder as tables.",
+    )
+    report.set_defaults(command=_report)
+    report.add_argument("folder", metavar="DIR", help="dataset folder")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from alignjax import config as configs
+    from data_gen import summary
+    from data_gen.run import RunConfig, run
+
+    options = {
+        "out": arguments.out,
+        "model": arguments.model,
+        "embedder": arguments.embedder,
+        "seeds": arguments.seeds,
+        "limit": arguments.limit,
+        "seed": arguments.seed,
+    }
+    overrides = [
+        *arguments.overrides,
+        *(f"{name}={_quoted(v)}" for name, v in options.items() if v is not None),
+    ]
+    config = configs.load(RunConfig, arguments.config, overrides)
+    report = run(config, is_fresh=arguments.fresh, say=_say)
+    summary.show(report, Console())
+    print(f"wrote {config.out}")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from data_gen.verify import verify
+
+    found = verify(Path(arguments.folder))
+    for line in found.notes:
+        print(f"note: {line}")
+    for line in found.failures:
+        print(f"FAIL: {line}")
+    verdict = f"{len(found.failures)} failures" if found.failures else "all good"
+    print(
+        f"{arguments.folder}: {found.examples} examples, {found.proofs} proofs, "
+        f"{found.prompts} prompts checked: {verdict}"
+    )
+    return 1 if found.failures else 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from data_gen import summary
+
+    path = Path(arguments.folder) / "report.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; run `data-gen run CONFIG` to the end first"
+        )
+    summary.show(json.loads(path.read_text()), Console())
+    return 0
+
+
+def _quoted(value: str | int) -> str:
+    """A YAML value: texts in quotes, so that a folder named 1 stays a text."""
+    import json
+
+    return json.dumps(value)
+
+
+def _say(line: str) -> None:
+    print(f"data-gen: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

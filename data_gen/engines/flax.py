@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The local engine: a Flax decoder behind alignjax's continuous-batching sampler."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignjax.data.tokenizer import load_tokenizer
+from data_gen.engines import Generate, Generation
+from data_gen.fingerprint import WEIGHTS, folder_digest
+from data_gen.records import digest
+
+if TYPE_CHECKING:
+    from alignjax import sampling
+
+_VERSION = "1"  # raise it when the sampler gives other tokens for the same request
+
+
+class FlaxEngine:
+    """Samples from the model in `folder`, whose weights load at the first request.
+
+    Args:
+      folder: a model folder with tokenizer and chat template.
+      slots: answers in progress at once.
+      context: tokens of prompt and answer together, at most.
+      dtype: of weights and activations, "float32" or "bfloat16".
+
+    The fingerprint covers weights, template and these three. It does not cover the
+    kind of device: a run that moves from a GPU to a CPU reuses its samples, but would
+    not sample the very same ones again.
+    """
+
+    def __init__(
+        self, folder: Path, *, slots: int, context: int, dtype: str = "float32"
+    ) -> None:
+        self.folder, self.slots, self.context, self.dtype = (
+            folder,
+            slots,
+            context,
+            dtype,
+        )
+        model = folder_digest(folder, WEIGHTS)
+        self._tokenizer = load_tokenizer(folder)
+        self.facts: Mapping[str, str] = {
+            "kind": "flax",
+            "version": _VERSION,
+            "model": model,
+            "template": self._tokenizer.fingerprint,
+            "dtype": dtype,
+            "slots": str(slots),
+            "context": str(context),
+        }
+        self.fingerprint: str = digest(self.facts)
+        self._sampler: sampling.Sampler | None = None
+
+    def generate(self, requests: Iterable[Generate | None]) -> Iterator[Generation]:
+        """Streams samples as they finish; loads the weights if there is a request.
+
+        A prompt that leaves no room for max_new_tokens is not sampled: its samples
+        come back empty, with the finish reason "context".
+        """
+        incoming = iter(requests)
+        refused: deque[Generation] = deque()
+        in_flight = 0
+        is_open = True
+
+        def encoded() -> Iterator[sampling.Request | None]:
+            nonlocal in_flight, is_open
+            for request in incoming:
+                if request is None:
+                    if not in_flight:
+                        return  # only refused samples can lead to more requests
+                    yield None
+                    continue
+                tokens = self._tokenizer.prompt_ids(list(request.messages))
+                if len(tokens) + request.settings.max_new_tokens > self.context:
+                    refused.extend(
+                        Generation(request.key, sample, "", (), "context", 0.0)
+                        for sample in range(request.n)
+                    )
+                    continue
+                in_flight += request.n
+                yield self._request(request, tokens)
+            is_open = False
+
+        while is_open:
+            first = next(encoded(), None)
+            if first is not None:
+                later = itertools.chain([first], encoded())
+                for result in self._loaded().generate(later):
+                    in_flight -= 1
+                    yield Generation(
+                        key=result.id,
+                        sample=result.sample,
+                        text=result.text,
+                        token_ids=result.tokens,
+                        finish_reason=result.finish_reason,
+                        sum_logprob=float(sum(result.logprobs)),
+                    )
+                    while refused:
+                        yield refused.popleft()
+            while refused:
+                yield refused.popleft()
+
+    def _request(self, request: Generate, tokens: list[int]) -> sampling.Request:
+        from alignjax import sampling
+
+        return sampling.Request(
+            id=request.key,
+            tokens=tuple(tokens),
+            n=request.n,
+            seed=request.seed,
+            settings=sampling.Settings(**asdict(request.settings)),
+        )
+
+    def _loaded(self) -> sampling.Sampler:
+        if self._sampler is None:
+            from alignjax import models, sampling  # jax: only where text is sampled
+
+            model, params = models.load(self.folder, dtype=self.dtype)
+            self._sampler = sampling.Sampler(
+                model,
+                params,
+                self._tokenizer,
+                slots=self.slots,
+                context=self.context,
+            )
+        return self._sampler

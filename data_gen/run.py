@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run: plan, generate, gate, export, report; resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from alignjax import config as configs
+from alignjax.progress import Progress
+from data_gen import seeds, summary
+from data_gen.embed import Embedder, open_embedder
+from data_gen.engines import Engine
+from data_gen.filters import Gates
+from data_gen.prompts import Evaluation, held_out_prompts
+from data_gen.records import Example, Rejected, write_dataset, write_file
+from data_gen.seeds import Seed, SplitFractions
+from data_gen.store import Store, StoredEmbedder, StoredEngine, locked
+from data_gen.strategies import (
+    Context,
+    Lineage,
+    Outcome,
+    Stages,
+    Tick,
+    draw,
+    drive,
+    ecd,
+    self_contrast,
+)
+from data_gen.strategies.ecd import ECD
+from data_gen.strategies.self_contrast import SelfContrast
+
+Tasks = dict[str, list[Seed]]  # by split
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The local engine: answers in progress at once, tokens of prompt and answer."""
+
+    slots: int = 16
+    context: int = 512
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One data_gen run.
+
+    Args:
+      model: model folder (config, safetensors, tokenizer).
+      out: dataset folder to write.
+      seeds: "builtin", a .jsonl or a .txt file.
+      embedder: encoder folder for topic gates and Self-Contrast; "" for none.
+      limit: use the first so many seeds; null takes all.
+      seed: decides everything random.
+      cache: the sqlite file with all samples; "" is OUT/cache.sqlite. Runs that share
+        one share their samples.
+      near_duplicate: a training task is dropped if its words are at least this similar
+        (Jaccard) to those of a held-out task, in (0, 1].
+    """
+
+    model: str
+    out: str
+    seeds: str = seeds.BUILTIN
+    embedder: str = ""
+    limit: int | None = None
+    seed: int = 0
+    cache: str = ""
+    near_duplicate: float = 0.6
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    splits: SplitFractions = field(default_factory=SplitFractions)
+    gates: Gates = field(default_factory=Gates)
+    ecd: ECD | None = None
+    self_contrast: SelfContrast | None = None
+    evaluation: Evaluation | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.ecd or self.self_contrast or self.evaluation):
+            raise ValueError(
+                "nothing to do: give at least one of ecd, self_contrast, evaluation "
+                "(`ecd: {}` takes its defaults)"
+            )
+        if self.self_contrast and not self.embedder:
+            raise ValueError(
+                "self_contrast needs an embedder: the folder of a sentence encoder"
+            )
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what decides the data; where files lie is no part of it."""
+        return configs.digest(replace(self, out="", cache=""))
+
+
+def run(
+    config: RunConfig,
+    *,
+    engine: Engine | None = None,
+    embedder: Embedder | None = None,
+    is_fresh: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Make the dataset folder `config.out`.
+
+    A run that was killed goes on where it was when it is started again; a finished one
+    is exported again from its samples, to the same bytes.
+
+    Args:
+      config: what to do.
+      engine: instead of the local one.
+      embedder: instead of the configured one.
+      is_fresh: take over a folder that holds another configuration's run. Its samples
+        stay and are reused where they fit; its exported files are replaced.
+      say: receives a line now and then.
+
+    Returns:
+      The report, as in report.json.
+
+    Raises:
+      ValueError: a setting is wrong, the folder belongs to another run or is in use.
+      OSError: the disk is full or not writable; finished work is kept.
+    """
+    tasks, near = split_tasks(config)
+    out = Path(config.out)
+    with ExitStack() as stack:
+        stack.enter_context(locked(out / "run.lock"))
+        _claim(out, config, is_fresh, say)
+        cache = Path(config.cache) if config.cache else out / "cache.sqlite"
+        if config.cache:
+            stack.enter_context(locked(cache.with_name(f"{cache.name}.lock")))
+        engine = engine or _local(config)
+        embedder = embedder or open_embedder(config.embedder)
+        store = stack.enter_context(Store(cache))
+        context = Context(
+            seed=config.seed,
+            engine=engine.fingerprint,
+            facts=engine.facts,
+            gates=config.gates,
+            embed=StoredEmbedder(embedder, store) if embedder else None,
+        )
+        lineages = plan(tasks, config, context)
+        counts = ", ".join(f"{len(tasks[split])} {split}" for split in tasks)
+        say(f"{counts} tasks; {len(lineages)} lineages; samples in {cache}")
+        outcomes = _generate(lineages, StoredEngine(engine, store), store)
+        store.commit()
+
+        examples, rejected, stages = gate(list(outcomes.values()), config)
+        prompts = (
+            held_out_prompts(tasks, config.evaluation, seed=config.seed)
+            if config.evaluation
+            else []
+        )
+        write_dataset(
+            out,
+            examples,
+            [*near, *rejected],
+            prompts,
+            config=config.digest,
+            facts={
+                "model_fingerprint": engine.facts["model"],
+                "template_fingerprint": engine.facts["template"],
+                "engine_fingerprint": engine.fingerprint,
+                "embedder_fingerprint": embedder.fingerprint if embedder else "",
+            },
+        )
+        report = summary.build(
+            examples, [*near, *rejected], stages, prompts, effort=store.effort()
+        )
+        content = json.dumps(report, indent=2, sort_keys=True) + "\n"
+        write_file(out / "report.json", content.encode())
+    return report
+
+
+def split_tasks(config: RunConfig) -> tuple[Tasks, list[Rejected]]:
+    """The tasks of each split, without training tasks that nearly repeat others.
+
+    Raises:
+      ValueError: a strategy is configured and no training task is left.
+    """
+    loaded = seeds.load_seeds(config.seeds, config.limit)
+    split = {seed.id: seeds.split_of(seed.id, config.splits) for seed in loaded}
+    repeated: dict[str, str] = {}
+    for first, second, similarity in seeds.near_duplicates(
+        loaded, config.near_duplicate
+    ):
+        for own, other in ((first, second), (second, first)):
+            if split[own.id] == "train" and split[other.id] != "train":
+                detail = f"like {split[other.id]} task {other.id} ({similarity:.2f})"
+                repeated.setdefault(own.id, detail)
+    rejected = [
+        Rejected("", s.id, 0, "train", "plan", "near_held_out", repeated[s.id], s.text)
+        for s in loaded
+        if s.id in repeated
+    ]
+    tasks: Tasks = {"train": [], "validation": [], "test": []}
+    for seed in loaded:
+        if seed.id not in repeated:
+            tasks[split[seed.id]].append(seed)
+    if (config.ecd or config.self_contrast) and not tasks["train"]:
+        raise ValueError(
+            f"none of the {len(loaded)} seeds of {config.seeds} is a training task; "
+            "give more seeds, a larger limit, or a larger splits.train"
+        )
+    return tasks, rejected
+
+
+def plan(tasks: Tasks, config: RunConfig, context: Context) -> list[Lineage]:
+    """All lineages of a run, none started."""
+    lineages = []
+    if config.ecd:
+        chosen = [(task, "train") for task in tasks["train"]]
+        for split in ("validation", "test"):
+            own = _seeded(tasks[split], config.seed, f"ecd/{split}")
+            chosen += [(task, split) for task in own[: config.ecd.held_out]]
+        lineages += ecd.plan(chosen, config.ecd, context)
+    if config.self_contrast:
+        own = _seeded(tasks["train"], config.seed, self_contrast.NAME)
+        own = own[: config.self_contrast.prompts or None]
+        chosen = [(task, "train") for task in own]
+        lineages += self_contrast.plan(chosen, config.self_contrast, context)
+    return lineages
+
+
+def gate(
+    outcomes: Sequence[Outcome], config: RunConfig
+) -> tuple[list[Example], list[Rejected], Stages]:
+    """Set gates over everything that the lineages made."""
+    examples = [example for outcome in outcomes for example in outcome.examples]
+    rejected = [item for outcome in outcomes for item in outcome.rejected]
+    stages: Stages = Stages()
+    for outcome in outcomes:
+        stages.update(outcome.stages)
+    if config.ecd:
+        evolved = [example for example in examples if example.strategy == ecd.NAME]
+        dropped = ecd.surplus_witnesses(evolved, config.ecd.max_witness_share)
+        gone = {item.detail for item in dropped}
+        examples = [example for example in examples if example.id not in gone]
+        rejected += dropped
+    for example in examples:
+        stages[example.strategy, example.round, "exported"] += 1
+    return examples, rejected, stages
+
+
+def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
+    return sorted(tasks, key=lambda task: draw(seed, purpose, task.id))
+
+
+def _claim(
+    out: Path, config: RunConfig, is_fresh: bool, say: Callable[[str], None]
+) -> None:
+    """Make the folder this run's; refuse one that is another run's."""
+    path = out / "run.json"
+    known = json.loads(path.read_text())["digest"] if path.is_file() else None
+    if known is None and (out / "manifest.json").is_file():
+        known = json.loads((out / "manifest.json").read_text())["config"]
+    if known not in (None, config.digest):
+        if not is_fresh:
+            raise ValueError(
+                f"{out} holds the run of another configuration (digest {known[:12]}, "
+                f"this one is {config.digest[:12]}); give another --out, or --fresh to "
+                "replace its exported files (its samples are kept and reused)"
+            )
+        say(f"replacing the run {known[:12]} in {out}; its samples are kept")
+        for name in ("manifest.json", "report.json"):
+            (out / name).unlink(missing_ok=True)
+    claim = {"digest": config.digest, "config": configs.plain(config)}
+    write_file(path, (json.dumps(claim, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _local(config: RunConfig) -> Engine:
+    from data_gen.engines.flax import FlaxEngine
+
+    return FlaxEngine(
+        Path(config.model),
+        slots=config.engine.slots,
+        context=config.engine.context,
+        dtype=config.engine.dtype,
+    )
+
+
+def _generate(
+    lineages: Sequence[Lineage], engine: Engine, store: Store
+) -> dict[str, Outcome]:
+    total = sum(lineage.planned for lineage in lineages)
+    with Progress("data-gen: samples", total=total) as progress:
+        since: float | None = None
+
+        def report(tick: Tick) -> None:
+            nonlocal since
+            note = f"{tick.examples} pairs"
+            if store.new_samples:
+                since = since or time.monotonic()
+                elapsed = max(time.monotonic() - since, 1.0)
+                note += f", {store.new_tokens / elapsed:.0f} tok/s"
+            else:
+                progress.start_at(tick.done)  # known samples say nothing about speed
+            progress.update(tick.done, note=note)
+
+        return drive(lineages, engine, report)

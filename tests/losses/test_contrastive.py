@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CoIN: hand calculations, the released code's values, invariants."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from jax.typing import DTypeLike
+
+from alignjax.losses import Views, coin, coin_triplet, coin_weight, info_nce
+
+# Three-four-five triangles: cosines are products of 0, 0.6, 0.8 and 1.
+EAST, NORTH, STEEP = [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+def random_views(
+    seed: int = 0, batch: int = 6, embed: int = 5, dtype: DTypeLike = np.float32
+) -> Views:
+    states = np.random.default_rng(seed).normal(size=(2, batch, embed))
+    original, paraphrase = jnp.asarray(states, dtype)
+    return Views(original, paraphrase)
+
+
+def permuted(views, order):
+    return Views(views.original[order], views.paraphrase[order])
+
+
+def all_losses(views, negative, mask=None, *, temperature):
+    """Compiled as a whole: much quicker than operation by operation."""
+    return compiled_losses(views, negative, mask, temperature)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def compiled_losses(views, negative, mask, temperature):
+    return (
+        info_nce(views, temperature=temperature, mask=mask),
+        coin(views, negative, temperature=temperature, mask=mask),
+        coin_triplet(
+            views.original,
+            views.paraphrase,
+            negative.original,
+            temperature=temperature,
+            mask=mask,
+        ),
+    )
+
+
+def test_coin_matches_hand_calculation():
+    """i = (east, steep), j = (north, north), temperature 0.2.
+
+    cosines of rows i, j with columns i, j: [[0.6, 0], [0.8, 1]]; S = [[3, 0], [4, 5]]
+    rows:    log(1 + e^(0 - 3)), log(1 + e^(4 - 5))
+    columns: log(1 + e^(4 - 3)), log(1 + e^(0 - 5))
+    """
+    i = Views(2 * jnp.array([EAST]), 3 * jnp.array([STEEP]))
+    j = Views(jnp.array([NORTH]), 5 * jnp.array([NORTH]))
+    loss = coin(i, j, temperature=0.2)
+    expected = (softplus(-3) + softplus(-1) + softplus(1) + softplus(-5)) / 4
+    np.testing.assert_allclose(loss, [expected], rtol=1e-5)
+
+
+def test_info_nce_matches_hand_calculation():
+    """The same four vectors as one batch: S = [[3, 0], [4, 5]].
+
+    Example 0: row log(1 + e^-3), column log(1 + e^1); example 1: e^-1 and e^-5.
+    """
+    views = Views(jnp.array([EAST, NORTH]), jnp.array([STEEP, NORTH]))
+    loss = info_nce(views, temperature=0.2)
+    expected = [(softplus(-3) + softplus(1)) / 2, (softplus(-1) + softplus(-5)) / 2]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_coin_triplet_matches_hand_calculation():
+    """Cosines 0.6 with the positive, 0 with the negative: log(1 + e^(-0.6 / 0.2))."""
+    loss = coin_triplet(
+        jnp.array([EAST]), jnp.array([STEEP]), jnp.array([NORTH]), temperature=0.2
+    )
+    np.testing.assert_allclose(loss, [softplus(-3)], rtol=1e-5)
+
+
+def test_coin_is_info_nce_of_each_pair_of_entries():
+    """The released code runs CLIP's loss on micro-batches of two entries."""
+    i, j = random_views(0), random_views(1)
+    loss = coin(i, j, temperature=0.05)
+    entries = jax.tree.map(lambda *pair: jnp.stack(pair, axis=1), i, j)
+    two_by_two = jax.vmap(functools.partial(info_nce, temperature=0.05))(entries)
+    assert two_by_two.shape == (6, 2)
+    np.testing.assert_allclose(loss, two_by_two.mean(1), rtol=1e-4)
+
+
+def test_info_nce_equals_the_mean_of_two_cross_entropies():
+    """1/2 [CE(S, arange) + CE(S^T, arange)], written the long way in float64."""
+    views = random_views()
+    original, paraphrase = (
+        np.float64(x) / np.linalg.norm(np.float64(x), axis=1, keepdims=True)
+        for x in views
+    )
+    scores = original @ paraphrase.T / 0.05
+    rows = np.log(np.exp(scores).sum(1)) - np.diag(scores)
+    columns = np.log(np.exp(scores).sum(0)) - np.diag(scores)
+    loss = info_nce(views, temperature=0.05)
+    np.testing.assert_allclose(loss, (rows + columns) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_small_losses_keep_their_digits_in_float32():
+    """Cosines 0.9 and 0.5 at temperature 0.05: log(1 + e^-8) = 3.3541e-4.
+
+    As log(e^18 + e^10) - 18 float32 would give 3.3569e-4 or 3.3379e-4.
+    """
+    anchor = jnp.array([[1.0, 0.0]])
+    positive = jnp.array([[0.9, math.sqrt(1 - 0.9**2)]])
+    negative = jnp.array([[0.5, math.sqrt(1 - 0.5**2)]])
+    loss = coin_triplet(anchor, positive, negative, temperature=0.05)
+    np.testing.assert_allclose(loss, [softplus(-8)], rtol=1e-5)
+
+
+def test_weight_is_the_smaller_of_bound_and_ratio():
+    """Released code: (2, 0.5) -> 2 / 0.5 = 4; (2, 0.001) -> min(1000, 2000) = 1000."""
+    generation, contrastive = jnp.array([2.0, 2.0]), jnp.array([0.5, 0.001])
+    weight = coin_weight(generation, contrastive, bound=1000.0)
+    np.testing.assert_allclose(weight, [4, 1000], rtol=1e-6)
+    # A gap of 8 in logits, loss 3.35e-4: weighted by the bound it reads 0.335.
+    small = jnp.float32(softplus(-8))
+    weighted = coin_weight(jnp.float32(2), small, bound=1000.0) * small
+    np.testing.assert_allclose(weighted, 0.3354, atol=1e-4)
+
+
+def test_weight_is_the_bound_where_the_contrastive_loss_is_zero():
+    weight = coin_weight(jnp.array([2.0, 0.0]), jnp.zeros(2), bound=1000.0)
+    np.testing.assert_array_equal(weight, [1000, 1000])
+
+
+def test_weight_carries_no_gradient():
+    """L = g + min(1000, g / c) c at g = 2, c = 0.5: value 4, dL/dg = 1, dL/dc = 4."""
+
+    def total(generation, contrastive):
+        weight = coin_weight(generation, contrastive, bound=1000.0)
+        return generation + weight * contrastive
+
+    value, gradient = jax.value_and_grad(total, (0, 1))(
+        jnp.float32(2.0), jnp.float32(0.5)
+    )
+    np.testing.assert_allclose(value, 4)
+    np.testing.assert_allclose(gradient, (1, 4))
+
+
+def test_masked_examples_score_zero_and_are_not_negatives():
+    """The last two of five are padding that holds NaN: as if the batch were three."""
+    views, negative = random_views(0, 5), random_views(1, 5)
+    mask = jnp.array([True, True, True, False, False])
+    padded = jax.tree.map(lambda x: jnp.where(mask[:, None], x, jnp.nan), views)
+    kept = permuted(views, np.arange(3)), permuted(negative, np.arange(3))
+
+    def total(views, negative, mask):
+        losses = all_losses(views, negative, mask, temperature=0.1)
+        return sum(loss.sum() for loss in losses), losses
+
+    gradient = jax.jit(jax.grad(total, has_aux=True))
+    ours, masked = gradient(padded, negative, mask)
+    theirs, expected = gradient(*kept, None)
+    for loss, other in zip(masked, expected, strict=True):
+        np.testing.assert_allclose(loss[:3], other, rtol=1e-5)
+        np.testing.assert_array_equal(loss[3:], [0, 0])
+    for slope, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(slope[:3], other, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(slope[3:], np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_no_negative_gives_zero_with_zero_gradient(kept):
+    """An empty mask, and a batch in which one example is left alone."""
+    views = random_views(0, 3)
+    mask = jnp.arange(3) < kept
+
+    def total(views, mask):
+        return info_nce(views, temperature=0.1, mask=mask).sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(total))(views, mask)
+    assert value == 0
+    np.testing.assert_array_equal(gradient.original, np.zeros((3, 5)))
+    np.testing.assert_array_equal(gradient.paraphrase, np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1e4])
+def test_value_and_gradient_are_finite_for_extreme_vectors(scale):
+    """Cosine 0 for zero vectors: info_nce log 6, the others log 2."""
+    views, negative = jax.tree.map(
+        lambda x: scale * x, (random_views(0), random_views(1))
+    )
+
+    def loss_and_copy(views):
+        losses = all_losses(views, negative, temperature=1e-3)
+        return sum(loss.sum() for loss in losses), losses
+
+    gradients, losses = jax.jit(jax.grad(loss_and_copy, has_aux=True))(views)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((losses, gradients)))
+    if scale == 0:
+        for loss, count in zip(losses, (6, 2, 2), strict=True):
+            np.testing.assert_allclose(loss, np.full(6, math.log(count)), rtol=1e-6)
+
+
+def test_loss_does_not_depend_on_the_length_of_vectors():
+    views, negative = random_views(0), random_views(1)
+    scaled = jax.tree.map(lambda x: 32 * x, views)
+    for ours, expected in zip(
+        all_losses(scaled, negative, temperature=0.1),
+        all_losses(views, negative, temperature=0.1),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_permuting_examples_permutes_losses():
+    views, negative = random_views(0), random_views(1)
+    order = np.array([3, 0, 5, 1, 4, 2])
+    for ours, expected in zip(
+        all_losses(permuted(views, order), permuted(negative, order), temperature=0.1),
+        all_losses(views, negative, temperature=0.1),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, expected[order], rtol=1e-5)
+
+
+def test_jit_and_vmap_equal_eager():
+    views, negative = random_views(0), random_views(1)
+
+    def losses(views, negative):
+        return all_losses(views, negative, temperature=0.1)
+
+    with jax.disable_jit():
+        eager = losses(views, negative)
+    for ours, expected in zip(jax.jit(losses)(views, negative), eager, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), (views, negative))
+    for ours, expected in zip(jax.vmap(losses)(*stacked), eager, strict=True):
+        np.testing.assert_allclose(ours[0], expected, rtol=1e-5)
+        np.testing.assert_allclose(ours[1], expected[::-1], rtol=1e-5)
+
+
+def test_gradients_equal_finite_differences_in_float64():
+    with jax.enable_x64(True):
+        arguments = (
+            random_views(0, 3, 4, np.float64),
+            random_views(1, 3, 4, np.float64),
+        )
+        assert all_losses(*arguments, temperature=0.5)[1].dtype == jnp.float64
+        check_grads(
+            jax.jit(functools.partial(all_losses, temperature=0.5)),
+            arguments,
+            order=1,
+            rtol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_upcast_to_float32(dtype):
+    """Equal to float32 on the same rounded numbers."""
+    views, negative = random_views(0, dtype=dtype), random_views(1, dtype=dtype)
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), (views, negative))
+    with jax.numpy_dtype_promotion("strict"):
+        losses = all_losses(views, negative, temperature=0.1)
+        weight = coin_weight(dtype(3), dtype(0.5), bound=1000.0)
+    for ours, expected in zip(
+        losses, all_losses(*single, temperature=0.1), strict=True
+    ):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    assert weight.dtype == jnp.float32
+    assert weight == 6

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small GGUF file, written as llama.cpp's converter writes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from tokenizers.pre_tokenizers import ByteLevel
+
+WIDTH, HIDDEN, HEADS, KV_HEADS, LAYERS = 64, 96, 4, 2, 2
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+MERGES = ["h e", "l l", "he ll", "hell o", "Ġ hello", "1 2"]
+TOKENS = [
+    *SPECIAL,
+    *sorted(ByteLevel.alphabet()),
+    *(merge.replace(" ", "") for merge in MERGES),
+]
+TEMPLATE = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
+    "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def hf_tensors(*, is_tied: bool = True) -> dict[str, np.ndarray]:
+    """Random weights of the model under their Hugging Face names."""
+    rng = np.random.default_rng(0)
+    keys = WIDTH * KV_HEADS // HEADS
+    shapes = {
+        "model.embed_tokens.weight": (len(TOKENS), WIDTH),
+        "model.norm.weight": (WIDTH,),
+    }
+    if not is_tied:
+        shapes["lm_head.weight"] = (len(TOKENS), WIDTH)
+    for layer in range(LAYERS):
+        for name, shape in {
+            "input_layernorm": (WIDTH,),
+            "self_attn.q_proj": (WIDTH, WIDTH),
+            "self_attn.k_proj": (keys, WIDTH),
+            "self_attn.v_proj": (keys, WIDTH),
+            "self_attn.o_proj": (WIDTH, WIDTH),
+            "post_attention_layernorm": (WIDTH,),
+            "mlp.gate_proj": (HIDDEN, WIDTH),
+            "mlp.up_proj": (HIDDEN, WIDTH),
+            "mlp.down_proj": (WIDTH, HIDDEN),
+        }.items():
+            shapes[f"model.layers.{layer}.{name}.weight"] = shape
+    return {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+
+
+def llama_cpp_permute(weight: np.ndarray, heads: int) -> np.ndarray:
+    """LlamaModel.permute of llama.cpp's convert_hf_to_gguf.py, line for line."""
+    return (
+        weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+        .swapaxes(1, 2)
+        .reshape(weight.shape)
+    )
+
+
+@pytest.fixture
+def write_gguf(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, np.ndarray]]]:
+    """Writes tiny.gguf; returns its path and the weights that went in.
+
+    `changed` replaces metadata (None removes a key), `extra` adds tensors,
+    `quantised` stores the matrices as Q8_0.
+    """
+
+    def write(
+        *,
+        is_tied: bool = True,
+        quantised: bool = False,
+        changed: dict[str, Any] | None = None,
+        extra: dict[str, np.ndarray] | None = None,
+    ) -> tuple[Path, dict[str, np.ndarray]]:
+        tensors = hf_tensors(is_tied=is_tied)
+        path = tmp_path / "tiny.gguf"
+        writer = gguf.GGUFWriter(path, "llama")
+        metadata: dict[str, Any] = {
+            "llama.embedding_length": WIDTH,
+            "llama.feed_forward_length": HIDDEN,
+            "llama.block_count": LAYERS,
+            "llama.context_length": 256,
+            "llama.attention.head_count": HEADS,
+            "llama.attention.head_count_kv": KV_HEADS,
+            "llama.rope.freq_base": 10_000.0,
+            "llama.attention.layer_norm_rms_epsilon": 1e-5,
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "smollm",
+            "tokenizer.ggml.tokens": TOKENS,
+            "tokenizer.ggml.token_type": [3] * 3 + [1] * (len(TOKENS) - 3),
+            "tokenizer.ggml.merges": MERGES,
+            "tokenizer.ggml.bos_token_id": 1,
+            "tokenizer.ggml.eos_token_id": 2,
+            "tokenizer.ggml.unknown_token_id": 0,
+            "tokenizer.ggml.padding_token_id": 2,
+            "tokenizer.chat_template": TEMPLATE,
+            **(changed or {}),
+        }
+        for key, value in metadata.items():
+            if isinstance(value, list):
+                writer.add_array(key, value)
+            elif isinstance(value, str):
+                writer.add_string(key, value)
+            elif isinstance(value, float):
+                writer.add_float32(key, value)
+            elif value is not None:
+                writer.add_uint32(key, value)
+        for name, array in tensors.items():
+            stored = array
+            if "q_proj" in name:
+                stored = llama_cpp_permute(array, HEADS)
+            elif "k_proj" in name:
+                stored = llama_cpp_permute(array, KV_HEADS)
+            if quantised and array.ndim == 2:
+                kind = gguf.GGMLQuantizationType.Q8_0
+                stored = gguf.quants.quantize(stored, kind)
+                writer.add_tensor(_gguf_name(name), stored, raw_dtype=kind)
+            else:
+                writer.add_tensor(_gguf_name(name), stored)
+        for name, array in (extra or {}).items():
+            writer.add_tensor(name, array)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path, tensors
+
+    return write
+
+
+def _gguf_name(name: str) -> str:
+    """By the names that the `gguf` package knows, not by our own table."""
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    found = names.get_name(name, try_suffixes=(".weight",))
+    assert found, name
+    return found
