@@ -18,8 +18,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-_OPTIONS = {"enable_async_checkpointing": False, "cleanup_tmp_directories": True}
-
 
 class Checkpoints:
     """Owns a folder of checkpoints, one per step; keeps the newest `keep`."""
@@ -29,7 +27,11 @@ class Checkpoints:
     ):
         self.folder = Path(folder).absolute()
         self.warn = warn
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, **_OPTIONS)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> Checkpoints:
@@ -46,10 +48,16 @@ class Checkpoints:
     def save(self, step: int, state: Any, *, about: dict[str, Any]) -> None:
         """Saves a pytree of arrays with what it is about (JSON), and waits for it.
 
+        Steps at or after this one are removed: a run that saves again what it once
+        had found those damaged. (Orbax would skip the save without a word.)
+
         Raises:
           OSError: the disk is full or not writable; earlier steps are untouched.
         """
         record = {"about": about, "sha256": checksums(state)}
+        for later in self._manager.all_steps():
+            if later >= step:
+                self._manager.delete(later)
         try:
             self._manager.save(
                 step,
@@ -92,8 +100,9 @@ class Checkpoints:
                 )
                 state, record = restored["state"], restored["record"]
                 damaged = _difference(record["sha256"], checksums(state))
-            except Exception as error:  # Orbax raises many kinds for a damaged file
-                self.warn(f"checkpoint {self.folder / str(step)} is damaged: {error}")
+            except Exception as error:  # noqa: BLE001 - of many kinds, for many damages
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                self.warn(f"checkpoint {self.folder / str(step)} is damaged: {reason}")
                 continue
             if damaged is None:
                 return step, state, record["about"]

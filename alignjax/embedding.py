@@ -16,7 +16,8 @@ class SentenceEncoder:
     """Maps texts to float32 [text, embed], each row of length 1.
 
     The weights are loaded at the first call. Shapes are padded to powers of two, so
-    compilations are few.
+    compilations are few; the last digits of a vector depend on the shape, so on the
+    texts that are given together.
     """
 
     def __init__(self, folder: str | Path):
@@ -29,7 +30,9 @@ class SentenceEncoder:
         assert self._embed is not None
         ids = [self._ids(text) for text in texts]
         parts = [
-            self._embed(*_padded(ids[start : start + _ROWS]))[: len(ids) - start]
+            self._embed(*_padded(ids[start : start + _ROWS], self._limit))[
+                : len(ids) - start
+            ]
             for start in range(0, len(ids), _ROWS)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
@@ -58,10 +61,11 @@ class SentenceEncoder:
         )
 
 
-def _padded(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens, and which of them are real: [row, time], both sizes powers of two."""
+def _padded(ids: Sequence[Sequence[int]], limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens, and which of them are real: [row, time], both sizes powers of two; time
+    at most `limit`."""
     rows = 1 << (len(ids) - 1).bit_length()
-    time = max(32, 1 << (max(map(len, ids)) - 1).bit_length())
+    time = min(limit, max(32, 1 << (max(map(len, ids)) - 1).bit_length()))
     tokens = np.zeros((rows, time), np.int32)
     is_token = np.zeros((rows, time), bool)
     for row, own in enumerate(ids):

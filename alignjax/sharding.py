@@ -43,7 +43,7 @@ def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
     """
     sizes = [data, fsdp, tensor]
     count = len(jax.devices())
-    if sizes.count(-1) == 1:
+    if sizes.count(-1) == 1 and 0 not in sizes:
         sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
     if int(np.prod(sizes)) != count or min(sizes) < 1:
         raise ValueError(
@@ -71,7 +71,19 @@ def shardings(params: Any, mesh: Mesh) -> Any:
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """Splits a batch [microbatch, row, ...] by rows over data and fsdp."""
+    """Splits a batch [microbatch, row, ...] by rows over data and fsdp.
+
+    Raises:
+      ValueError: the rows cannot be divided evenly.
+    """
+    rows = jax.tree.leaves(batch)[0].shape[1]
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % parts:
+        raise ValueError(
+            f"a microbatch of {rows} rows cannot be split over data="
+            f"{mesh.shape['data']} x fsdp={mesh.shape['fsdp']}; make rows / "
+            f"microbatches a multiple of {parts}"
+        )
     sharding = NamedSharding(mesh, PartitionSpec(None, ("data", "fsdp")))
     return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), batch)
 
@@ -82,7 +94,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh) -> PartitionSpec:
-    name = "/".join(str(getattr(part, "key", part)) for part in path)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
     for pattern, spec in RULES:
         if re.search(pattern, name):
             return _divisible(spec, leaf.shape, mesh)

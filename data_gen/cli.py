@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         help="change a field of the config, e.g. ecd.samples=8",
     )
     run.add_argument("--out", help="dataset folder to write")
-    run.add_argument("--model", help="model folder")
-    run.add_argument("--embedder", help="encoder folder")
+    run.add_argument("--model", help="model: folder, hub id or known name")
+    run.add_argument("--embedder", help="sentence encoder: the same")
     run.add_argument("--seeds", help='"builtin", a .jsonl or a .txt file')
     run.add_argument("--limit", type=int, help="use the first so many seeds")
     run.add_argument("--seed", type=int, help="decides everything random")
@@ -110,9 +110,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import os
+    from pathlib import Path
+
     from rich.console import Console
 
     from alignjax import config as configs
+    from alignjax import fetch
     from data_gen import summary
     from data_gen.run import RunConfig, run
 
@@ -129,7 +133,12 @@ def _run(arguments: argparse.Namespace) -> int:
         *(f"{name}={_quoted(v)}" for name, v in options.items() if v is not None),
     ]
     config = configs.load(RunConfig, arguments.config, overrides)
-    report = run(config, is_fresh=arguments.fresh, say=_say)
+    home = fetch.home(os.environ)
+
+    def locate(model: str) -> Path:
+        return fetch.resolve(model, home, progress=_say)
+
+    report = run(config, is_fresh=arguments.fresh, locate=locate, say=_say)
     summary.show(report, Console())
     print(f"wrote {config.out}")
     return 0

@@ -19,7 +19,7 @@ _LEAKS = re.compile(
 _REFUSALS = re.compile(
     r"\bas an? (?:ai|artificial intelligence|large language model|language model)\b"
     r"|^\W*(?:i['’]m|i am) (?:\w+ ){0,2}(?:sorry|unable)\b"
-    r"|^\W*(?:sorry|my apologies|i apologi[sz]e)\b"
+    r"|^\W*(?:sorry(?:[,.!:]| but\b| i\b)|my apologies\b|i apologi[sz]e\b)"
     r"|^\W*i (?:can['’]?t|cannot|can not|won['’]t) (?:help|assist|provide|fulfill"
     r"|comply|answer|do that|write|create)\b"
     r"|\bhow (?:can|may) i (?:help|assist) you\b"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ class Example:
     chosen: Response
     negatives: tuple[Negative, ...]
     constraints: tuple[Mapping[str, Any], ...] = ()
-    proof: Mapping[str, Any] | None = None
-    provenance: Mapping[str, Any] | None = None
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 from alignjax import config as configs
 from alignjax.progress import Progress
 from data_gen import seeds, summary
-from data_gen.embed import Embedder, open_embedder
+from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
 from data_gen.engines import Engine
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
@@ -52,10 +52,11 @@ class RunConfig:
     """One data_gen run.
 
     Args:
-      model: model folder (config, safetensors, tokenizer).
+      model: folder, hub id or known name of the model that answers.
       out: dataset folder to write.
       seeds: "builtin", a .jsonl or a .txt file.
-      embedder: encoder folder for topic gates and Self-Contrast; "" for none.
+      embedder: the same of a sentence encoder, for topic gates and Self-Contrast;
+        "" for none, "hashed-ngrams" for one without weights (weak, instant).
       limit: use the first so many seeds; null takes all.
       seed: decides everything random.
       cache: the sqlite file with all samples; "" is OUT/cache.sqlite. Runs that share
@@ -102,6 +103,7 @@ def run(
     engine: Engine | None = None,
     embedder: Embedder | None = None,
     is_fresh: bool = False,
+    locate: Callable[[str], Path] = Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Make the dataset folder `config.out`.
@@ -115,6 +117,7 @@ def run(
       embedder: instead of the configured one.
       is_fresh: take over a folder that holds another configuration's run. Its samples
         stay and are reused where they fit; its exported files are replaced.
+      locate: the folder of a model that the config names.
       say: receives a line now and then.
 
     Returns:
@@ -132,8 +135,8 @@ def run(
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
             stack.enter_context(locked(cache.with_name(f"{cache.name}.lock")))
-        engine = engine or _local(config)
-        embedder = embedder or open_embedder(config.embedder)
+        engine = engine or _local_engine(config, locate)
+        embedder = embedder or _local_embedder(config, locate)
         store = stack.enter_context(Store(cache))
         context = Context(
             seed=config.seed,
@@ -271,15 +274,25 @@ def _claim(
     write_file(path, (json.dumps(claim, indent=2, sort_keys=True) + "\n").encode())
 
 
-def _local(config: RunConfig) -> Engine:
+def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:
     from data_gen.engines.flax import FlaxEngine
 
     return FlaxEngine(
-        Path(config.model),
+        locate(config.model),
         slots=config.engine.slots,
         context=config.engine.context,
         dtype=config.engine.dtype,
     )
+
+
+def _local_embedder(
+    config: RunConfig, locate: Callable[[str], Path]
+) -> Embedder | None:
+    if not config.embedder:
+        return None
+    if config.embedder == HASHED_NGRAMS:
+        return HashedNgrams()
+    return FlaxEmbedder(locate(config.embedder))
 
 
 def _generate(

@@ -26,7 +26,7 @@ from data_gen.engines import Engine, Generate, Generation, request_id
 from data_gen.records import canonical, digest
 
 COMMIT_EVERY_S = 0.5
-COMMIT_EVERY_ROWS = 256
+COMMIT_EVERY_ROWS = 16
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -95,7 +95,7 @@ class Store:
         self._rows = 0
         self._clock = self._started = time.monotonic()
         self._session: int | None = None
-        self.new_samples = self.new_tokens = 0
+        self.new_samples = self.new_tokens = self._told = 0
         with self._explained():
             self._db = sqlite3.connect(path, isolation_level="DEFERRED")
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -181,7 +181,8 @@ class Store:
     def commit(self) -> None:
         """Make everything so far survive a kill."""
         with self._explained():
-            if self.new_samples:
+            if self.new_samples > self._told:
+                self._told = self.new_samples
                 row = (
                     self.new_samples,
                     self.new_tokens,

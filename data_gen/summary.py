@@ -55,7 +55,7 @@ def build(
         "hardness": [
             negative["hardness"]
             for example in evolved
-            for negative in (example.proof or {})["negatives"]
+            for negative in example.proof["negatives"]
         ],
         "lengths": {
             # Tokens are known of sampled answers only; words of all.
@@ -122,7 +122,7 @@ def _cosines(contrasts: Sequence[Example]) -> dict[str, list[float]]:
     """Cosine to the target of every distinct sample, by what became of it."""
     found: dict[str, list[float]] = {"kept": [], "unused": [], "dropped": []}
     for example in contrasts:
-        proof = example.proof or {}
+        proof = example.proof
         used = {negative.generation for negative in example.negatives}
         for name, cosine in sorted(proof["cosines"].items()):
             is_left = name in proof["order"]

@@ -134,7 +134,7 @@ def _ecd(example: Example) -> Iterator[str]:
     texts = [negative.text for negative in example.negatives]
     proof = prove(asked, example.chosen.text, texts)
     yield from flaws(proof)
-    stored = dict(example.proof or {})
+    stored = example.proof
     for part in ("newest", "chosen", "negatives"):
         if stored.get(part) != proof[part]:
             yield f"proof: {part} is not what the texts give"
@@ -150,7 +150,7 @@ def _ecd(example: Example) -> Iterator[str]:
 
 def _self_contrast(example: Example) -> Iterator[str]:
     """The most similar share is not among the negatives; ranks follow the ranking."""
-    proof = dict(example.proof or {})
+    proof = example.proof
     cosines = proof["cosines"]
     similar = self_contrast.most_similar(cosines, proof["drop_most_similar"])
     if set(proof["order"]) != set(cosines) - similar:
@@ -165,7 +165,7 @@ def _self_contrast(example: Example) -> Iterator[str]:
 
 
 def _changed_verifiers(example: Example) -> Iterator[str]:
-    for name, fingerprint in dict(example.proof or {}).get("verifiers", {}).items():
+    for name, fingerprint in example.proof.get("verifiers", {}).items():
         now = constraints.fingerprint(name) if name in constraints.TYPES else "gone"
         if now != fingerprint:
             yield f"verifier {name} was {fingerprint}, is now {now}"
@@ -188,4 +188,4 @@ def _splits(
 
 
 def _task(example: Example) -> str:
-    return dict(example.provenance or {})["task"]
+    return example.provenance["task"]

@@ -97,6 +97,7 @@ class Rows(NamedTuple):
       example: index into the dataset of each response's example; -1 pads.
       rank: 0 = chosen (or the SFT answer), 1.. = negatives; 0 where padded.
       last: position of each response's last token; 0 where padded.
+      weight: of each response's example in the loss; 0 pads.
       pairs: (chosen, rejected) as indices into seq; (0, 0) pads.
       pair_weight: the example's weight / number of its negatives; 0 pads.
       reference: log p of each scored token under the reference, in nats; 0 if unused.
@@ -113,6 +114,7 @@ class Rows(NamedTuple):
     example: np.ndarray
     rank: np.ndarray
     last: np.ndarray
+    weight: np.ndarray
     pairs: np.ndarray
     pair_weight: np.ndarray
     reference: np.ndarray
@@ -170,6 +172,7 @@ def _empty(shape: Shape) -> Rows:
         example=full(blocks, value=-1),
         rank=full(blocks),
         last=full(blocks),
+        weight=full(blocks, dtype=np.float32),
         pairs=full(blocks, 2),
         pair_weight=full(blocks, dtype=np.float32),
         reference=full(scored, dtype=np.float32),
@@ -209,6 +212,7 @@ def _fill(
             rows.example[row, seq] = index
             rows.rank[row, seq] = rank
             rows.last[row, seq] = own[-1]
+            rows.weight[row, seq] = example.weight
             if rank:
                 rows.pairs[row, pair] = chosen, seq
                 rows.pair_weight[row, pair] = example.weight / negatives

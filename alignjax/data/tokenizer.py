@@ -86,7 +86,6 @@ class Tokenizer:
         self.chat_template = chat_template
         self.fingerprint = fingerprint
         self._plain, self._slotted = plain, slotted
-        self._slot_id = slotted.token_to_id(_SLOT)
         self._folder, self._roles = folder, dict(roles)
         self._template = (
             None
@@ -159,11 +158,14 @@ class Tokenizer:
         text = re.sub(
             f"{_QUOTE}([0-9]+){_QUOTE}", lambda m: quoted[int(m.group(1))], text
         )
-        ids = self._slotted.encode(text, add_special_tokens=False).ids
-        slots = sum(i == self._slot_id for i in ids)
+        # By text, not by id: where the vocabulary has holes, the library gives an
+        # added token an id that another token has.
+        encoded = self._slotted.encode(text, add_special_tokens=False)
+        pairs = list(zip(encoded.tokens, encoded.ids, strict=True))
+        slots = sum(token == _SLOT for token, _ in pairs)
         assert slots == len(written), "a slot was lost"
         filled = iter(written)
-        return [next(filled) if i == self._slot_id else i for i in ids]
+        return [next(filled) if token == _SLOT else i for token, i in pairs]
 
     def _render(self, turns: list[tuple[str, str]], add_generation_prompt: bool) -> str:
         if self._template is None:

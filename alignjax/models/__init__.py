@@ -4,13 +4,14 @@ of arrays and plain functions."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import jax.tree
 
+from alignjax import json_file
 from alignjax.models import convert, decoder, encoder, weights
 from alignjax.models.decoder import DecoderConfig, Model, Output, Params
 from alignjax.models.encoder import EncoderModel
@@ -24,7 +25,24 @@ __all__ = [
     "load",
     "load_encoder",
     "read_config",
+    "save",
 ]
+
+_DTYPES = ("float32", "bfloat16", "float16")
+# What `save` copies from the folder that the model came from, where it is there.
+_COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
 
 
 def load(folder: str | Path, *, dtype: str = "float32") -> tuple[Model, Params]:
@@ -32,7 +50,7 @@ def load(folder: str | Path, *, dtype: str = "float32") -> tuple[Model, Params]:
 
     Args:
       folder: holds `config.json` and safetensors, in one file or with an index.
-      dtype: of the parameters.
+      dtype: of parameters, activations and cache: float32, bfloat16 or float16.
 
     Returns:
       The model's functions and its parameters.
@@ -40,8 +58,11 @@ def load(folder: str | Path, *, dtype: str = "float32") -> tuple[Model, Params]:
     Raises:
       ValueError: names what is missing or wrong in which file.
     """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}")
     folder = Path(folder)
     config = convert.decoder_config(read_config(folder), where=_config_path(folder))
+    config = dataclasses.replace(config, dtype=dtype)
     tensors = weights.read(folder)
     params = convert.decoder_params(tensors, config, where=str(folder))
     model = decoder.build(config)
@@ -54,16 +75,16 @@ def save(
     """Writes a decoder as a folder in Hugging Face's layout.
 
     Args:
+      params: without an adapter; fold it in first.
       like: the folder that the model was loaded from; its `config.json` and tokenizer
-        files are copied.
+        files are copied. What says where its weights came from is not.
     """
+    tensors = convert.decoder_tensors(params, config)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(Path(like).iterdir()):
-        if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file():
-            if path.name != weights.INDEX:
-                (folder / path.name).write_bytes(path.read_bytes())
-    tensors = convert.decoder_tensors(params, config)
+    for name in _COPIED:
+        if (Path(like) / name).is_file():
+            (folder / name).write_bytes((Path(like) / name).read_bytes())
     weights.replace(folder / weights.SINGLE, tensors)
 
 
@@ -76,7 +97,9 @@ def load_encoder(folder: str | Path) -> tuple[EncoderModel, Params]:
     folder = Path(folder)
     config = convert.encoder_config(read_config(folder), where=_config_path(folder))
     params = convert.encoder_params(weights.read(folder), config, where=str(folder))
-    return encoder.build(config), jax.tree.map(jnp.asarray, params)
+    return encoder.build(config), jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, "float32"), params
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -88,13 +111,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {folder} a model folder?")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected an object, got {type(config).__name__}")
-    return config
+    return json_file.read(path)
 
 
 def _config_path(folder: Path) -> str:

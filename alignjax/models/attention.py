@@ -110,6 +110,7 @@ def _attend_cached(query, key, value, visibility: Visibility, cache: LayerCache)
     """Writes this call's keys and values at `lengths`, then attends to the prefix."""
     row, time = query.shape[:2]
     lengths = visibility.lengths
+    assert lengths is not None, "a cache needs visibility.lengths"
     slots = lengths[:, None] + jnp.arange(time)  # [row, time]
     rows = jnp.arange(row)[:, None]
     cache = LayerCache(
@@ -131,10 +132,14 @@ def _mix(
     """softmax(q k' / sqrt(head_dim)) v, the softmax in at least float32."""
     row, time, heads, head_dim = query.shape
     kv_heads = key.shape[1]
-    query = query.reshape(row, time, kv_heads, heads // kv_heads, head_dim)
-    scores = jnp.einsum("btkgd,bksd->bkgts", query, key)
+    shared = heads // kv_heads  # query heads that share a key/value head
+    # Two plain batched products: XLA's CPU backend runs other contractions as loops.
+    query = query.reshape(row, time, kv_heads, shared, head_dim)
+    query = query.transpose(0, 2, 3, 1, 4).reshape(row, kv_heads, -1, head_dim)
+    scores = (query @ key.swapaxes(2, 3)).reshape(row, kv_heads, shared, time, -1)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     scores = jnp.where(mask[:, None, None], scores * head_dim**-0.5, _HIDDEN)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    mixed = jnp.einsum("bkgts,bksd->btkgd", weights, value)
-    return mixed.reshape(row, time, heads, head_dim)
+    mixed = weights.reshape(row, kv_heads, shared * time, -1) @ value
+    mixed = mixed.reshape(row, kv_heads, shared, time, head_dim)
+    return mixed.transpose(0, 3, 1, 2, 4).reshape(row, time, heads, head_dim)

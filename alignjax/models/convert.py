@@ -7,11 +7,14 @@ table names, or a line that finds no tensor, is an error with the tensor's name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from alignjax.models import decoder, encoder
 from alignjax.models.decoder import DecoderConfig
 from alignjax.models.encoder import EncoderConfig
 from alignjax.models.rope import RopeScaling
@@ -51,13 +54,25 @@ _BERT_TOP = {
     "norm/bias": "embeddings.LayerNorm.bias",
 }
 
+# Features that these models have not: the only values that their fields may take.
+_LLAMA_FIXED = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "hidden_act": "silu",
+    "partial_rotary_factor": 1.0,
+}
+_BERT_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
+_MOST = 1 << 30  # of any size in config.json
+_MOST_LAYERS = 1024
+
 
 def decoder_config(hf: Mapping[str, Any], *, where: str) -> DecoderConfig:
     """Reads a Llama-type `config.json`.
 
     Raises:
-      ValueError: another model type, remote code, or a feature that this decoder has
-        not (biases, other activations, other rotary scalings); names the field.
+      ValueError: another model type, remote code, a feature that this decoder has not
+        (biases, other activations, other rotary scalings), or a field that is missing
+        or out of range; names the field.
     """
     _refuse_remote_code(hf, where)
     if hf.get("model_type") != "llama":
@@ -65,43 +80,45 @@ def decoder_config(hf: Mapping[str, Any], *, where: str) -> DecoderConfig:
             f"{where}: model_type is {hf.get('model_type')!r}; this decoder reads "
             "'llama' (Llama, SmolLM2 and others with the same layers)"
         )
-    for field, wanted in (
-        ("attention_bias", False),
-        ("mlp_bias", False),
-        ("hidden_act", "silu"),
-    ):
-        if hf.get(field, wanted) != wanted:
-            raise ValueError(
-                f"{where}: {field} is {hf[field]!r}; only {wanted!r} is supported"
-            )
-    try:
-        heads = int(hf["num_attention_heads"])
-        embed = int(hf["hidden_size"])
-        rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
-        theta = hf.get("rope_theta", rope.get("rope_theta", 10_000.0))
-        return DecoderConfig(
-            vocab=int(hf["vocab_size"]),
-            embed=embed,
-            layers=int(hf["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(hf.get("num_key_value_heads") or heads),
-            head_dim=int(hf.get("head_dim") or embed // heads),
-            mlp=int(hf["intermediate_size"]),
-            rope_theta=float(theta),
-            rope_scaling=_rope_scaling(rope, where),
-            norm_eps=float(hf.get("rms_norm_eps", 1e-6)),
-            is_tied=bool(hf.get("tie_word_embeddings", False)),
-            context=int(hf.get("max_position_embeddings", 2048)),
+    _require(hf, _LLAMA_FIXED, where)
+    heads = _size(hf, "num_attention_heads", where)
+    kv_heads = _size(hf, "num_key_value_heads", where, default=heads)
+    _check_divides(heads, "num_attention_heads", kv_heads, "num_key_value_heads", where)
+    embed = _size(hf, "hidden_size", where)
+    if hf.get("head_dim") is None:
+        _check_divides(embed, "hidden_size", heads, "num_attention_heads", where)
+    head_dim = _size(hf, "head_dim", where, default=embed // heads)
+    if head_dim % 2:
+        raise ValueError(
+            f"{where}: head_dim is {head_dim}; rotary embedding turns pairs, so it "
+            "must be even"
         )
-    except KeyError as missing:
-        raise ValueError(f"{where}: field {missing} is missing") from None
+    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ValueError(f"{where}: rope_parameters is {rope!r:.80}, not an object")
+    theta = _positive(hf, "rope_theta", where, default=10_000.0)
+    return DecoderConfig(
+        vocab=_size(hf, "vocab_size", where),
+        embed=embed,
+        layers=_size(hf, "num_hidden_layers", where, most=_MOST_LAYERS),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp=_size(hf, "intermediate_size", where),
+        rope_theta=_positive(rope, "rope_theta", where, default=theta),
+        rope_scaling=_rope_scaling(rope, where),
+        norm_eps=_positive(hf, "rms_norm_eps", where, default=1e-6),
+        is_tied=_is(hf, "tie_word_embeddings", where, default=False),
+        context=_size(hf, "max_position_embeddings", where, default=2048),
+    )
 
 
 def encoder_config(hf: Mapping[str, Any], *, where: str) -> EncoderConfig:
     """Reads a BERT-type `config.json`.
 
     Raises:
-      ValueError: another model type or missing field, with its name.
+      ValueError: another model type or activation, or a field that is missing or out
+        of range; names the field.
     """
     _refuse_remote_code(hf, where)
     if hf.get("model_type") != "bert":
@@ -109,19 +126,20 @@ def encoder_config(hf: Mapping[str, Any], *, where: str) -> EncoderConfig:
             f"{where}: model_type is {hf.get('model_type')!r}; the embedding model "
             "must be of type 'bert' (MiniLM, for one)"
         )
-    try:
-        return EncoderConfig(
-            vocab=int(hf["vocab_size"]),
-            embed=int(hf["hidden_size"]),
-            layers=int(hf["num_hidden_layers"]),
-            heads=int(hf["num_attention_heads"]),
-            mlp=int(hf["intermediate_size"]),
-            context=int(hf["max_position_embeddings"]),
-            token_types=int(hf.get("type_vocab_size", 2)),
-            norm_eps=float(hf.get("layer_norm_eps", 1e-12)),
-        )
-    except KeyError as missing:
-        raise ValueError(f"{where}: field {missing} is missing") from None
+    _require(hf, _BERT_FIXED, where)
+    heads = _size(hf, "num_attention_heads", where)
+    embed = _size(hf, "hidden_size", where)
+    _check_divides(embed, "hidden_size", heads, "num_attention_heads", where)
+    return EncoderConfig(
+        vocab=_size(hf, "vocab_size", where),
+        embed=embed,
+        layers=_size(hf, "num_hidden_layers", where, most=_MOST_LAYERS),
+        heads=heads,
+        mlp=_size(hf, "intermediate_size", where),
+        context=_size(hf, "max_position_embeddings", where),
+        token_types=_size(hf, "type_vocab_size", where, default=2),
+        norm_eps=_positive(hf, "layer_norm_eps", where, default=1e-12),
+    )
 
 
 def decoder_params(
@@ -130,33 +148,49 @@ def decoder_params(
     """Hugging Face Llama tensors as our nested dict, layers stacked.
 
     Raises:
-      ValueError: a tensor is missing, unknown or of another shape; names it.
+      ValueError: a tensor is missing, unknown, of another shape or of whole numbers;
+        names it.
     """
     source = _Source(tensors, where)
+    shapes = decoder.abstract(config)
     top = dict(_LLAMA_TOP)
     if config.is_tied:
         del top["head"]
         source.ignore("lm_head.weight")
     source.ignore_suffix("rotary_emb.inv_freq")
-    params = _nest({ours: source.take(theirs) for ours, theirs in top.items()})
+    params = _nest(
+        {
+            ours: source.take(theirs, _get(shapes, ours).shape)
+            for ours, theirs in top.items()
+        }
+    )
     params["blocks"] = _nest(
         {
-            ours: source.stack("model.layers.{}." + theirs, config.layers, transposed)
+            ours: source.stack(
+                "model.layers.{}." + theirs,
+                _get(shapes["blocks"], ours).shape,
+                transposed,
+            )
             for ours, (theirs, transposed) in _LLAMA_LAYER.items()
         }
     )
     source.finish()
-    _check_shape(params["embedding"], (config.vocab, config.embed), "embedding", where)
-    kernel = params["blocks"]["query"]["kernel"]
-    expected = (config.layers, config.embed, config.heads * config.head_dim)
-    _check_shape(kernel, expected, "query", where)
     return params
 
 
 def decoder_tensors(
     params: Mapping[str, Any], config: DecoderConfig
 ) -> dict[str, np.ndarray]:
-    """The inverse of `decoder_params`; a tied head is not written."""
+    """The inverse of `decoder_params`; a tied head is not written.
+
+    Raises:
+      ValueError: the parameters hold an adapter, which these names have no place for.
+    """
+    if "lora_a" in params["blocks"]["query"]:
+        raise ValueError(
+            "the parameters hold a low-rank adapter; fold it into the kernels "
+            "(lora.fold), or write it on its own (peft.write)"
+        )
     tensors = {
         theirs: np.asarray(_get(params, ours))
         for ours, theirs in _LLAMA_TOP.items()
@@ -176,20 +210,29 @@ def encoder_params(
     """Hugging Face BERT tensors (with or without the `bert.` prefix) as ours.
 
     Raises:
-      ValueError: a tensor is missing or unknown; names it.
+      ValueError: a tensor is missing, unknown, of another shape or of whole numbers;
+        names it.
     """
     plain = {name.removeprefix("bert."): value for name, value in tensors.items()}
     source = _Source(plain, where)
+    shapes = encoder.abstract(config)
     source.ignore_suffix("position_ids")
     source.ignore("pooler.dense.weight", "pooler.dense.bias")
-    params = _nest({ours: source.take(theirs) for ours, theirs in _BERT_TOP.items()})
+    params = _nest(
+        {
+            ours: source.take(theirs, _get(shapes, ours).shape)
+            for ours, theirs in _BERT_TOP.items()
+        }
+    )
     flat = {}
     for ours, theirs in _BERT_LAYER.items():
         is_norm = ours.endswith("norm")
-        name = "encoder.layer.{}." + theirs
-        weight = source.stack(name + ".weight", config.layers, not is_norm)
-        flat[f"{ours}/{'weight' if is_norm else 'kernel'}"] = weight
-        flat[f"{ours}/bias"] = source.stack(name + ".bias", config.layers, False)
+        for part, name in ("weight" if is_norm else "kernel", "weight"), ("bias",) * 2:
+            flat[f"{ours}/{part}"] = source.stack(
+                f"encoder.layer.{{}}.{theirs}.{name}",
+                shapes["blocks"][ours][part].shape,
+                part == "kernel",
+            )
     params["blocks"] = _nest(flat)
     source.finish()
     return params
@@ -201,14 +244,30 @@ class _Source:
     def __init__(self, tensors: Mapping[str, np.ndarray], where: str):
         self.tensors, self.where, self.unused = tensors, where, set(tensors)
 
-    def take(self, name: str) -> np.ndarray:
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         if name not in self.tensors:
             raise ValueError(f"{self.where}: tensor {name!r} is missing")
         self.unused.discard(name)
-        return self.tensors[name]
+        tensor = self.tensors[name]
+        if tensor.shape != shape:
+            raise ValueError(
+                f"{self.where}: tensor {name!r} has shape {tensor.shape}, by "
+                f"config.json it should be {shape}"
+            )
+        if not jnp.issubdtype(tensor.dtype, jnp.floating):
+            raise ValueError(
+                f"{self.where}: tensor {name!r} is of type {tensor.dtype}; weights "
+                "must be floating-point numbers (quantised models are not read)"
+            )
+        return tensor
 
-    def stack(self, pattern: str, depth: int, transposed: bool) -> np.ndarray:
-        parts = [self.take(pattern.format(layer)) for layer in range(depth)]
+    def stack(
+        self, pattern: str, shape: tuple[int, ...], transposed: bool
+    ) -> np.ndarray:
+        """One tensor per layer, as an array of `shape` = (layers, ...)."""
+        depth, *own = shape
+        stored = tuple(reversed(own) if transposed else own)
+        parts = [self.take(pattern.format(i), stored) for i in range(depth)]
         return np.stack([part.T if transposed else part for part in parts])
 
     def ignore(self, *names: str) -> None:
@@ -234,12 +293,18 @@ def _rope_scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:
         raise ValueError(
             f"{where}: rope_type {kind!r} is not supported (default, llama3)"
         )
-    return RopeScaling(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_context=int(rope["original_max_position_embeddings"]),
+    scaling = RopeScaling(
+        factor=_positive(rope, "factor", where),
+        low_freq_factor=_positive(rope, "low_freq_factor", where),
+        high_freq_factor=_positive(rope, "high_freq_factor", where),
+        original_context=_size(rope, "original_max_position_embeddings", where),
     )
+    if scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise ValueError(
+            f"{where}: low_freq_factor {scaling.low_freq_factor} must be below "
+            f"high_freq_factor {scaling.high_freq_factor}"
+        )
+    return scaling
 
 
 def _refuse_remote_code(hf: Mapping[str, Any], where: str) -> None:
@@ -247,12 +312,65 @@ def _refuse_remote_code(hf: Mapping[str, Any], where: str) -> None:
         raise ValueError(f"{where}: the model needs remote code (auto_map); refused")
 
 
-def _check_shape(
-    value: np.ndarray, expected: tuple[int, ...], name: str, where: str
-) -> None:
-    if value.shape != expected:
+def _require(hf: Mapping[str, Any], fixed: Mapping[str, Any], where: str) -> None:
+    """Refuses a field that asks for what the model cannot do."""
+    for field, wanted in fixed.items():
+        if hf.get(field, wanted) != wanted:
+            raise ValueError(
+                f"{where}: {field} is {hf[field]!r}; only {wanted!r} is supported"
+            )
+
+
+def _field(hf: Mapping[str, Any], field: str, where: str, default: Any) -> Any:
+    """The field, or its default where it is missing or null."""
+    value = hf.get(field)
+    value = default if value is None else value
+    if value is None:
+        raise ValueError(f"{where}: field {field!r} is missing")
+    return value
+
+
+def _size(
+    hf: Mapping[str, Any],
+    field: str,
+    where: str,
+    *,
+    default: int | None = None,
+    most: int = _MOST,
+) -> int:
+    value = _field(hf, field, where, default)
+    if type(value) is not int or not 1 <= value <= most:
         raise ValueError(
-            f"{where}: {name} has shape {value.shape}, config.json says {expected}"
+            f"{where}: {field} is {value!r:.80}; expected a whole number in 1..{most}"
+        )
+    return value
+
+
+def _positive(
+    hf: Mapping[str, Any], field: str, where: str, *, default: float | None = None
+) -> float:
+    value = _field(hf, field, where, default)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ValueError(
+            f"{where}: {field} is {value!r:.80}; expected a number above 0"
+        )
+    return float(value)
+
+
+def _is(hf: Mapping[str, Any], field: str, where: str, *, default: bool) -> bool:
+    value = _field(hf, field, where, default)
+    if type(value) is not bool:
+        raise ValueError(f"{where}: {field} is {value!r:.80}; expected true or false")
+    return value
+
+
+def _check_divides(
+    value: int, field: str, divisor: int, divisor_field: str, where: str
+) -> None:
+    if value % divisor:
+        raise ValueError(
+            f"{where}: {field} ({value}) must be a multiple of {divisor_field} "
+            f"({divisor})"
         )
 
 

@@ -145,6 +145,11 @@ def init(config: EncoderConfig, *, key: Array) -> dict[str, Any]:
     return nnx.to_pure_dict(state)
 
 
+def abstract(config: EncoderConfig) -> dict[str, Any]:
+    """Shapes and dtypes of the parameters, without making them."""
+    return jax.eval_shape(lambda key: init(config, key=key), jax.random.key(0))
+
+
 def pool(
     hidden: Float[Array, "row time embed"], is_token: Bool[Array, "row time"]
 ) -> Float[Array, "row embed"]:

@@ -24,13 +24,23 @@ def add(
 
     Args:
       rank: width of the adapter; > 0.
-      alpha: the adapter's output is scaled by alpha / rank.
+      alpha: the adapter's output is scaled by alpha / rank; > 0.
 
     Returns:
-      The parameters with adapters, and the config that runs them.
+      The parameters with adapters (float32), and the config that runs them.
+
+    Raises:
+      ValueError: rank or alpha out of range, or there is an adapter already.
     """
     if rank <= 0:
         raise ValueError(f"lora rank must be positive, got {rank}")
+    if not alpha > 0:
+        raise ValueError(f"lora alpha must be positive, got {alpha}")
+    if config.lora_rank:
+        raise ValueError(
+            f"the model has an adapter of rank {config.lora_rank} already; fold it "
+            "into the kernels first (lora.fold)"
+        )
     blocks = dict(params["blocks"])
     for name, subkey in zip(ADAPTED, jax.random.split(key, len(ADAPTED)), strict=True):
         kernel = blocks[name]["kernel"]
@@ -64,10 +74,25 @@ def join(adapter: Params, base: Params) -> Params:
 
 
 def fold(adapter: Params, base: Params, *, scale: float) -> Params:
-    """The base model with kernel + scale * a @ b in each adapted place."""
+    """The base model with kernel + scale * a @ b in each adapted place.
+
+    Args:
+      scale: alpha / rank.
+
+    Raises:
+      ValueError: the adapter was made for a model of other sizes.
+    """
     blocks = dict(base["blocks"])
     for name, entry in adapter["blocks"].items():
         kernel = blocks[name]["kernel"]
+        depth, size_in, rank = entry["lora_a"].shape
+        size_out = entry["lora_b"].shape[2]
+        if kernel.shape != (depth, size_in, size_out):
+            raise ValueError(
+                f"the adapter of {name!r} changes kernels of shape "
+                f"{(depth, size_in, size_out)}, the model's are {kernel.shape}; it "
+                "belongs to another model"
+            )
         delta = jnp.einsum("lir,lro->lio", entry["lora_a"], entry["lora_b"])
         blocks[name] = {"kernel": (kernel + scale * delta).astype(kernel.dtype)}
     return {**base, "blocks": blocks}

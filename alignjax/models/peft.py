@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alignjax import json_file
 from alignjax.models import weights
 from alignjax.models.decoder import DecoderConfig, Params
 
@@ -22,6 +23,18 @@ _MODULES = {
     "down": "mlp.down_proj",
 }
 _FACTORS = {"lora_a": "lora_A", "lora_b": "lora_B"}
+# Variants of the adapter that would need other arithmetic: the values that leave plain
+# low-rank adapters.
+_PLAIN = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "use_rslora": (False, None),
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "modules_to_save": ([], None),
+}
 
 
 def write(folder: Path, adapter: Params, config: DecoderConfig, *, base: str) -> None:
@@ -50,11 +63,17 @@ def write(folder: Path, adapter: Params, config: DecoderConfig, *, base: str) ->
 def read(folder: Path, *, layers: int) -> tuple[Params, float]:
     """An adapter and the scale of its output, alpha / rank.
 
+    Args:
+      layers: of the model that the adapter belongs to.
+
     Raises:
-      ValueError: a file or tensor is missing; names it.
+      ValueError: a file or tensor is missing, unknown or of another rank, or the
+        adapter is not a plain low-rank one; names it.
     """
-    about = _config(folder)
+    rank, alpha = _config(folder)
     path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; is {folder} an adapter folder?")
     tensors = weights.read_file(path)
     blocks: dict[str, dict[str, Any]] = {}
     for ours, theirs in _MODULES.items():
@@ -64,16 +83,42 @@ def read(folder: Path, *, layers: int) -> tuple[Params, float]:
             missing = [name for name in names if name not in tensors]
             if missing:
                 raise ValueError(f"{path}: tensor {missing[0]!r} is missing")
-            blocks[ours][factor] = np.stack([tensors[name].T for name in names])
-    return {"blocks": blocks}, about["lora_alpha"] / about["r"]
+            factors = [tensors.pop(name) for name in names]
+            axis = 0 if factor == "lora_a" else 1
+            for name, value in zip(names, factors, strict=True):
+                if value.ndim != 2 or value.shape[axis] != rank:
+                    raise ValueError(
+                        f"{path}: tensor {name!r} has shape {value.shape}; axis {axis} "
+                        f"should be r = {rank}"
+                    )
+            blocks[ours][factor] = np.stack([value.T for value in factors])
+    if tensors:
+        raise ValueError(
+            f"{path}: {len(tensors)} tensors have no place in a model of {layers} "
+            f"layers, {min(tensors)!r} among them"
+        )
+    return {"blocks": blocks}, alpha / rank
 
 
 def _name(layer: int, module: str, factor: str) -> str:
     return f"base_model.model.model.layers.{layer}.{module}.{factor}.weight"
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> tuple[int, float]:
+    """(rank, alpha) of a plain low-rank adapter."""
     path = folder / "adapter_config.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {folder} an adapter folder?")
-    return json.loads(path.read_bytes())
+    about = json_file.read(path)
+    for field, plain in _PLAIN.items():
+        if about.get(field, plain[0]) not in plain:
+            raise ValueError(
+                f"{path}: {field} is {about[field]!r:.80}; only {plain[0]!r} is "
+                "supported"
+            )
+    for field, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
+        if type(about.get(field)) not in kinds or not about[field] > 0:
+            raise ValueError(
+                f"{path}: {field} is {about.get(field)!r:.80}; expected a number above 0"
+            )
+    return about["r"], about["lora_alpha"]

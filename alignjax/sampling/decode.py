@@ -97,7 +97,9 @@ def decode(
         output = model.apply(
             params, slots.token[:, None], slots.length[:, None], visibility, cache
         )
-        scores = (output.hidden[:, 0] @ head).astype(jnp.float32)
+        scores = jnp.matmul(
+            output.hidden[:, 0], head, preferred_element_type=jnp.float32
+        )
         if model.softcap is not None:
             scores = model.softcap * jnp.tanh(scores / model.softcap)
         token, logprob = choose(

@@ -48,7 +48,7 @@ class Request:
     """A prompt to be continued `n` times.
 
     Sample i is a function of (tokens, settings, seed, i) and of the sampler's shapes
-    and weights; neighbours and order do not change it.
+    and weights; neighbours and order do not change it. The seed is in [0, 2^31).
     """
 
     id: str
@@ -62,6 +62,10 @@ class Request:
             raise ValueError(f"request {self.id}: the prompt is empty")
         if self.n < 1:
             raise ValueError(f"request {self.id}: n must be > 0, got {self.n}")
+        if not 0 <= self.seed < 1 << 31:
+            raise ValueError(
+                f"request {self.id}: seed must be in [0, 2^31), got {self.seed}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +73,9 @@ class Result:
     """One sampled answer.
 
     Attributes:
-      tokens: sampled ids without the end-of-turn token.
+      tokens: sampled ids without the end-of-turn token; those of a stop text stay.
       text: the ids decoded; where a stop text ended it, cut before that text.
-      logprobs: log p of each id under the untempered model, in nats.
+      logprobs: log p of each of `tokens` under the untempered model, in nats.
       finish_reason: "stop" (end-of-turn token or stop text) or "length".
     """
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -86,6 +87,7 @@ class Sampler:
         self._cache = decoder.empty_cache(model.config, slots, context)
         self._state = _idle(slots)
         self._answers: list[_Answer | None] = [None] * slots
+        self._is_busy = False
 
     def generate(self, requests: Iterable[Request | None]) -> Iterator[Result]:
         """Streams results as answers finish, in no particular order.
@@ -96,9 +98,24 @@ class Sampler:
             may depend on earlier results.
 
         Raises:
-          ValueError: prompt and answer do not fit `context`; names the request.
+          ValueError: prompt and answer do not fit `context`, or an id is not in the
+            vocabulary; names the request. The answers in progress are lost.
+          RuntimeError: an earlier stream of this sampler is neither exhausted nor
+            closed, or `requests` gave None while no answer was in progress.
         """
-        incoming = iter(requests)
+        if self._is_busy:
+            raise RuntimeError(
+                "this sampler is generating already; exhaust or close that stream first"
+            )
+        self._is_busy = True
+        try:
+            yield from self._generate(iter(requests))
+        finally:
+            self._is_busy = False
+            self._answers = [None] * self.slots
+            self._state = _idle(self.slots)
+
+    def _generate(self, incoming: Iterator[Request | None]) -> Iterator[Result]:
         waiting: deque[_Prompt] = deque()
         is_open = True
         while True:
@@ -141,6 +158,12 @@ class Sampler:
                     f"max_new_tokens={request.settings.max_new_tokens} need {needed}, "
                     f"the sampler's context is {self.context}"
                 )
+            vocab = self.model.config.vocab
+            if not 0 <= min(request.tokens) <= max(request.tokens) < vocab:
+                raise ValueError(
+                    f"request {request.id}: a prompt token is not in the model's "
+                    f"vocabulary of {vocab}; is the tokenizer that of the model?"
+                )
             batch.append(request)
         return batch, True
 
@@ -180,7 +203,7 @@ class Sampler:
                 state["token"][slot] = request.tokens[-1]
                 state["length"][slot] = len(request.tokens) - 1
                 state["index"][slot] = 0
-                state["seed"][slot] = request.seed & 0x7FFFFFFF
+                state["seed"][slot] = request.seed
                 state["sample"][slot] = prompt.next_sample
                 state["temperature"][slot] = settings.temperature
                 state["top_k"][slot] = settings.top_k
@@ -200,7 +223,6 @@ class Sampler:
             self.params, self._cache, self._state, model=self.model, steps=_CHUNK
         )
         tokens, logprobs = np.asarray(chunk.tokens), np.asarray(chunk.logprobs)
-        finished = []
         for slot, answer in enumerate(self._answers):
             self.steps += _CHUNK
             if answer is None:
@@ -208,7 +230,6 @@ class Sampler:
             result = self._advance(answer, tokens[:, slot], logprobs[:, slot])
             if result is not None:
                 self._answers[slot] = None
-                finished.append(slot)
                 self.useful += len(result.tokens)
                 yield result
         # An idle slot stays at the start of its cache instead of running off its end.
@@ -224,6 +245,11 @@ class Sampler:
         for token, logprob in zip(tokens.tolist(), logprobs.tolist(), strict=True):
             if token in self.codec.eos_ids:
                 return self._result(answer, "stop")
+            if not math.isfinite(logprob):
+                raise ValueError(
+                    f"request {answer.request.id}: the model's scores are not finite "
+                    f"after {len(answer.tokens)} tokens; load it in float32"
+                )
             answer.tokens.append(token)
             answer.logprobs.append(logprob)
             if settings.stop:

@@ -22,7 +22,8 @@ def row_logprobs(
     model: Model, params: Params, batch: Rows
 ) -> tuple[Float[Array, "row score"], Float[Array, "row time embed"]]:
     """Log p of each scored token in nats (0 where padded), and all hidden states."""
-    visibility = Visibility(batch.group, batch.branch, batch.blocks)
+    group, branch = jnp.asarray(batch.group), jnp.asarray(batch.branch)
+    visibility = Visibility(group, branch, batch.blocks)
     output = model.apply(params, batch.tokens, batch.positions, visibility)
     scored = jnp.maximum(batch.scored, 0)
     source = jnp.take_along_axis(batch.source, scored, axis=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from alignjax import losses
@@ -42,7 +43,8 @@ class ObjectiveFunction(Protocol):
 
 
 def sft(model: Model, params: Params, batch: Rows) -> Outcome:
-    """Supervised fine-tuning: mean negative log-likelihood of the chosen tokens."""
+    """Supervised fine-tuning: mean negative log-likelihood of the chosen tokens, each
+    weighted as its example is."""
     logprobs, _ = row_logprobs(model, params, batch)
     term = _chosen_nll(logprobs, batch)
     return Outcome({"nll": term}, {"chosen_logprob": _chosen_logprob(logprobs, batch)})
@@ -60,15 +62,15 @@ def preference(
     """DPO over every (chosen, negative) pair, plus `nll` times the chosen answer's NLL
     (the mix of Pang et al. 2024, arXiv:2404.19733, eq. 2).
 
-    An example with k negatives counts as k pairs of weight 1 / k, as Self-Contrast
-    trains them (arXiv:2404.00604).
+    An example of weight w with k negatives counts as k pairs of weight w / k, as
+    Self-Contrast trains them (arXiv:2404.00604).
     """
     logprobs, _ = row_logprobs(model, params, batch)
     policy = _pairs(_by_response(logprobs, batch), batch)
     reference = _pairs(_by_response(batch.reference, batch), batch)
     loss = losses.dpo(policy, reference, beta=beta, label_smoothing=label_smoothing)
     reward = losses.implicit_rewards(policy, reference, beta=beta)
-    weight = batch.pair_weight
+    weight = batch.pair_weight.reshape(-1)
     is_right = (reward.chosen > reward.rejected).astype(loss.dtype)
 
     def over_pairs(value: Float[Array, "row pair"]) -> Term:
@@ -143,11 +145,13 @@ def _by_response(
 
 
 def _pairs(values: Float[Array, "row seq"], batch: Rows) -> Pair:
-    """(chosen, rejected) values of every pair, [row, pair]; (x, x) where padded."""
-    return Pair(
-        chosen=jnp.take_along_axis(values, batch.pairs[:, :, 0], axis=1),
-        rejected=jnp.take_along_axis(values, batch.pairs[:, :, 1], axis=1),
+    """(chosen, rejected) values of every pair, rows one after another; (x, x) where
+    padded."""
+    chosen, rejected = (
+        jnp.take_along_axis(values, batch.pairs[:, :, side], axis=1).reshape(-1)
+        for side in (0, 1)
     )
+    return Pair(chosen, rejected)
 
 
 def _chosen_nll(
@@ -155,15 +159,22 @@ def _chosen_nll(
     batch: Rows,
     among: Bool[Array, " seq"] | None = None,
 ) -> Term:
-    """NLL summed over the tokens of chosen answers, and their number."""
-    is_chosen = (batch.rank == 0) & (batch.example >= 0)
+    """Weighted NLL summed over the tokens of chosen answers, and the tokens' weight."""
+    weight = _chosen_weight(batch, logprobs.dtype)
     if among is not None:
-        is_chosen = is_chosen & among
-    mask = jnp.take_along_axis(is_chosen, batch.sequence, axis=1) & (batch.scored >= 0)
-    return Term(-jnp.where(mask, logprobs, 0).sum(), mask.sum(dtype=logprobs.dtype))
+        weight = jnp.where(among, weight, 0)
+    weight = jnp.take_along_axis(weight, batch.sequence, axis=1)
+    weight = jnp.where(batch.scored >= 0, weight, 0)
+    return Term(-jnp.where(weight > 0, weight * logprobs, 0).sum(), weight.sum())
 
 
 def _chosen_logprob(logprobs: Float[Array, "row score"], batch: Rows) -> Term:
-    is_chosen = (batch.rank == 0) & (batch.example >= 0)
+    weight = _chosen_weight(batch, logprobs.dtype)
     sums = _by_response(logprobs, batch)
-    return Term(jnp.where(is_chosen, sums, 0).sum(), is_chosen.sum(dtype=sums.dtype))
+    return Term(jnp.where(weight > 0, weight * sums, 0).sum(), weight.sum())
+
+
+def _chosen_weight(batch: Rows, dtype: DTypeLike) -> Float[Array, "row seq"]:
+    """The example's weight where a response is the chosen one; 0 elsewhere."""
+    is_chosen = (batch.rank == 0) & (batch.example >= 0)
+    return jnp.where(is_chosen, batch.weight, 0).astype(dtype)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignjax import fetch
 from alignjax.data.tokenizer import load_tokenizer
 from data_gen.engines import Generate, Generation
-from data_gen.fingerprint import WEIGHTS, folder_digest
 from data_gen.records import digest
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ class FlaxEngine:
             context,
             dtype,
         )
-        model = folder_digest(folder, WEIGHTS)
+        config = (folder / "config.json").read_bytes()
         self._tokenizer = load_tokenizer(folder)
         self.facts: Mapping[str, str] = {
             "kind": "flax",
             "version": _VERSION,
-            "model": model,
+            "model": fetch.fingerprint(folder),
+            "config": hashlib.sha256(config).hexdigest(),
             "template": self._tokenizer.fingerprint,
             "dtype": dtype,
             "slots": str(slots),

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from alignjax import constraints
 from alignjax.constraints import Constraint, Verdict
 from data_gen import filters
-from data_gen.engines import Settings
+from data_gen.engines import Generate, Settings
 from data_gen.prompts import instruct, known_types
 from data_gen.proof import prove
 from data_gen.records import Example, Message, Rejected
@@ -45,7 +45,9 @@ class ECD:
       rounds: constraints that are added, one a round.
       samples: answers to each evolved instruction, of which the first that passes is
         preferred.
-      temperature, top_p: of these samples.
+      greedy_first: the first of them is greedy: the likeliest answer, and for small
+        models the best one.
+      temperature, top_p: of the others.
       max_new_tokens: of every answer; an answer that gets there is dropped.
       base_samples: answers to the bare task; the first that passes the gates counts.
       base_temperature: of these; 0 is greedy.
@@ -58,7 +60,8 @@ class ECD:
     types: tuple[str, ...] = ()
     rounds: int = 2
     samples: int = 4
-    temperature: float = 1.0
+    greedy_first: bool = True
+    temperature: float = 0.7
     top_p: float = 1.0
     max_new_tokens: int = 128
     base_samples: int = 1
@@ -127,11 +130,6 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
         return trail.outcome()
     trail.count(0, "answered")
 
-    settings = Settings(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        max_new_tokens=config.max_new_tokens,
-    )
     order = type_order(task.id, known_types(config.types), context.seed)
     parent, parent_id = answers[0], task.id
     older: list[Answer] = []
@@ -150,10 +148,16 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
             break
         trail.count(number, "constrained")
         messages = (Message("user", instruction.text),)
-        request = context.ask(name, str(number), messages, config.samples, settings)
-        (samples,) = yield (request,)
+        requests = _requests(f"{name}/{number}", messages, config, context)
+        received = yield requests
 
-        answers = gated(samples, request, instruction.parts, number, context, trail)
+        answers = [
+            answer
+            for samples, request in zip(received, requests, strict=True)
+            for answer in gated(
+                samples, request, instruction.parts, number, context, trail
+            )
+        ]
         answers = on_topic(parent, answers, number, context, trail)
         own = [judged(answer, asked) for answer in answers]
         _note_failures(own, asked, number, trail)
@@ -184,7 +188,9 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
             constraints=tuple(constraint.to_json() for constraint in asked),
             proof=prove(asked, chosen.text, [n.text for _, n in negatives]),
             provenance={
-                **context.provenance(request, task.text),
+                **context.provenance(requests[-1], task.text),
+                "samples": config.samples,
+                "greedy_first": config.greedy_first,
                 "quota": quota,
                 "passing_samples": sum(answer.passes for answer in own),
             },
@@ -241,6 +247,24 @@ def surplus_witnesses(examples: Sequence[Example], share: float) -> list[Rejecte
 def newest_type(example: Example) -> str:
     """The type of the constraint that the first negative fails."""
     return example.constraints[-1]["type"]
+
+
+def _requests(
+    name: str, messages: tuple[Message, ...], config: ECD, context: Context
+) -> tuple[Generate, ...]:
+    """One greedy answer, if that is wanted, and the rest at `temperature`."""
+    greedy = Settings(temperature=0.0, max_new_tokens=config.max_new_tokens)
+    sampled = Settings(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+    )
+    requests = []
+    if config.greedy_first:
+        requests.append(context.ask(name, "greedy", messages, 1, greedy))
+    if rest := config.samples - len(requests):
+        requests.append(context.ask(name, "sampled", messages, rest, sampled))
+    return tuple(requests)
 
 
 def _counterexample(

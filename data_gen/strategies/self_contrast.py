@@ -43,7 +43,7 @@ class SelfContrast:
 
     prompts: int = 0
     samples: int = 8
-    temperature: float = 1.2
+    temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 128
     drop_most_similar: float = 0.25

@@ -15,10 +15,10 @@ from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
 
 TYPES = ("lowercase", "no_commas", "words_max", "end_question", "include_word")
-WORDS = (
-    "steady quiet early simple useful warm bright local common daily careful gentle "
-    "modern natural public recent"
-).split()
+WORDS = [
+    *("steady", "quiet", "early", "simple", "useful", "warm", "bright", "local"),
+    *("common", "daily", "careful", "gentle", "modern", "natural", "public", "recent"),
+]
 
 
 def answer(messages: tuple[Message, ...], sample: int) -> str:
@@ -30,7 +30,7 @@ def answer(messages: tuple[Message, ...], sample: int) -> str:
     picked = [WORDS[(number >> shift) % len(WORDS)] for shift in (0, 4, 8, 12)]
     topic = " ".join(prompt.split()[:4]).strip(".,?")
     text = (
-        f"Regarding {topic}, the {picked[0]} and {picked[1]} way is best, as most know. "
+        f"Regarding {topic}, the {picked[0]} and {picked[1]} way is best, as you know. "
         f"It stays {picked[2]}, {picked[3]}, and easy to follow from the start."
     )
     if asked and number % 3 == 0:
@@ -45,7 +45,13 @@ def config(out: Path, **changes) -> RunConfig:
         "out": str(out),
         "embedder": "hashed-ngrams",
         "limit": 24,
-        "ecd": ECD(types=TYPES, samples=3, held_out=2, max_new_tokens=60),
+        "ecd": ECD(
+            types=TYPES,
+            samples=4,
+            held_out=2,
+            max_new_tokens=60,
+            max_witness_share=0.8,
+        ),
         "self_contrast": SelfContrast(prompts=6, samples=6, max_new_tokens=60),
         "evaluation": Evaluation(types=TYPES, prompts_per_type=3),
     }

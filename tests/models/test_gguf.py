@@ -75,7 +75,7 @@ def test_config_follows_the_metadata(write_gguf):
 
 
 def test_tokenizer_splits_digits_and_merges_by_rank(write_gguf):
-    """"1 2" is a merge, but digits stand alone; Ġhello merges across five rules."""
+    """ "1 2" is a merge, but digits stand alone; Ġhello merges across five rules."""
     from tokenizers import Tokenizer
 
     folder = convert(write_gguf()[0])

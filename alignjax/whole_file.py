@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all: a reader sees the old bytes or the new."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Replaces `path`, whatever moment the process is killed at, and waits for the disk.
+
+    Raises:
+      OSError: the disk is full or not writable; names `path`, which is as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
