@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -30,7 +32,14 @@ CONFIG is a YAML file; a setting can be changed on the command line by its dotte
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the user's mistakes become one line on stderr and exit code 2."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse leaves here what follows an option: `train a.yaml --out b epochs=2`.
+    if "settings" in arguments:
+        arguments.settings += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return arguments.function(arguments)
     except (ValueError, OSError) as error:
@@ -42,11 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    """The error in words; a full disk by its name."""
+    """The error in one line; a full disk with the remedy."""
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    return str(error)
+        text = f"{where}{error.strerror}"
+        if error.errno == errno.ENOSPC:
+            text += (
+                "; what is finished is kept: free some space and run the same command "
+                "again"
+            )
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,8 +142,9 @@ def _command(
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
+    # As JSON, so that a folder named 1 stays a text.
     given = [
-        f"{name}={getattr(arguments, name)}"
+        f"{name}={json.dumps(getattr(arguments, name))}"
         for name in ("out", "model", "seed")
         if getattr(arguments, name) is not None
     ]
@@ -162,6 +178,12 @@ def _start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+def _is_first_process() -> bool:
+    import jax
+
+    return jax.process_index() == 0
+
+
 def _fetch(arguments: argparse.Namespace) -> int:
     from alignjax import fetch
 
@@ -174,10 +196,9 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _pipeline(arguments: argparse.Namespace) -> int:
     from alignjax import config, fetch, pipeline
     from alignjax.eval import report
+    from alignjax.stages import PipelineConfig
 
-    loaded = config.load(
-        pipeline.PipelineConfig, arguments.config, _overrides(arguments)
-    )
+    loaded = config.load(PipelineConfig, arguments.config, _overrides(arguments))
 
     def get(model: str) -> tuple[Path, str]:
         folder = _resolve(model)
@@ -212,7 +233,10 @@ def _train(arguments: argparse.Namespace) -> int:
         model_folder=folder,
         tokenizer=load_tokenizer(folder),
         model_fingerprint=fetch.fingerprint(folder),
+        say=_say,
     )
+    if not _is_first_process():
+        return 0
     print(
         f"{summary['steps']} steps over {summary['examples']} examples "
         f"({summary['pairs']} pairs) in {summary['wall_s']:.0f} s: {loaded.out}"
@@ -222,7 +246,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _eval(arguments: argparse.Namespace) -> int:
     from alignjax import config
-    from alignjax.eval.evaluate import EvalConfig
+    from alignjax.eval.config import EvalConfig
 
     loaded = config.load(EvalConfig, arguments.config, _overrides(arguments))
     folder, embedder = _resolve(loaded.model), _resolve(loaded.embedder)

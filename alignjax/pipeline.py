@@ -5,111 +5,39 @@ Every stage runs as a process in the run's folder, with a config file of its own
 can be run again by hand. What a stage was made from (its config, the files of the
 stages it reads, the models' weights, the version) and what it wrote are recorded as
 hashes in pipeline.json; a stage whose inputs and outputs did not change is not run
-again.
+again. One whose inputs did change starts anew, and what it made before is kept in
+previous/.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import alignjax
+from alignjax import config as configs
+from alignjax import json_file, lock, strict_yaml, whole_file
+from alignjax.stages import COMMANDS, PipelineConfig, StageConfig, part_of
+
+RECORD = "pipeline.json"
+# What a pipeline that is killed at its start may leave in its folder.
+_EARLY = {lock.NAME, f".{RECORD}.partial"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Command:
-    """A command that a stage may run.
-
-    Attributes:
-      argv: of the process; the config file is appended.
-      outputs: patterns, inside the stage's folder, of the files that later stages read.
-        What changes from run to run without meaning (times, caches) is not among them.
-      shared: pipeline settings that its config takes over.
-    """
-
-    argv: tuple[str, ...]
-    outputs: tuple[str, ...]
-    shared: tuple[str, ...]
-
-
-COMMANDS = {
-    "data-gen run": Command(
-        (sys.executable, "-m", "data_gen.cli", "run"),
-        ("manifest.json", "*.parquet", "prompts.jsonl"),
-        ("model", "embedder", "seed"),
-    ),
-    "alignjax train": Command(
-        (sys.executable, "-m", "alignjax.cli", "train"),
-        ("adapter/*", "model/*"),
-        ("model", "seed"),
-    ),
-    "alignjax eval": Command(
-        (sys.executable, "-m", "alignjax.cli", "eval"),
-        ("answers.jsonl", "references.jsonl"),
-        ("model", "embedder", "seed"),
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class StageConfig:
-    """One stage: `run` names a command, `config` is its config without what the
-    pipeline shares, `needs` lists the earlier stages whose files it reads. Its output
-    folder is its name."""
+class _Fetched:
+    """A model: how the stages' configs name it, and the fingerprint of its weights."""
 
     name: str
-    run: str
-    config: Mapping[str, Any]
-    needs: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.run not in COMMANDS:
-            known = ", ".join(COMMANDS)
-            raise ValueError(f"run is {self.run!r}; a stage runs one of: {known}")
-        if not self.name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"name {self.name!r} must be letters, digits, - and _")
-
-
-@dataclasses.dataclass(frozen=True)
-class PipelineConfig:
-    """`alignjax pipeline CONFIG`.
-
-    Attributes:
-      out: the run's folder. Relative paths in the stages' configs are relative to it.
-      model, embedder: names, folders or hub ids; fetched before the first stage.
-      seed: of every stage that reads one.
-    """
-
-    out: str
-    model: str
-    stages: tuple[StageConfig, ...]
-    embedder: str = "minilm"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        seen: set[str] = set()
-        for stage in self.stages:
-            missing = [name for name in stage.needs if name not in seen]
-            if missing:
-                raise ValueError(
-                    f"stage {stage.name!r} needs {missing[0]!r}, which is not an "
-                    "earlier stage"
-                )
-            if stage.name in seen:
-                raise ValueError(f"two stages are named {stage.name!r}")
-            seen.add(stage.name)
+    fingerprint: str
 
 
 def run(
@@ -131,72 +59,147 @@ def run(
       The report's numbers.
 
     Raises:
-      ValueError: another pipeline is at work in the folder, or a stage failed; says
-        what to do.
+      ValueError: another pipeline is at work in the folder, it is no pipeline's
+        folder, or a stage failed; says what to do.
+      SystemExit: status 143, after SIGTERM, which the stage at work got too.
     """
     out = Path(config.out).absolute()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ValueError(
-            f"{out}: is a file, not a folder; choose another --out"
-        ) from None
-    with _lock(out / ".lock"):
+    _refuse_others(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with lock.held(out, what="pipeline"):
         record = _read_record(out)
         began = time.monotonic()
-        fingerprints = {}
-        for name in (config.model, config.embedder):
-            _, fingerprints[name] = fetch(name)
-        _note_stage(record, "fetch", "alignjax fetch", time.monotonic() - began)
+        fetched = {
+            name: _fetch(fetch, name) for name in {config.model, config.embedder}
+        }
+        _note(record, "fetch", "alignjax fetch", began)
         _write_record(out, record, config)
         for number, stage in enumerate(config.stages, start=1):
             label = f"[{number}/{len(config.stages)}] {stage.name}"
-            path = _write_stage_config(out, stage, config)
-            inputs = _inputs(out, stage, config, fingerprints, path, record)
-            before = record["stages"].get(stage.name)
-            if _is_unchanged(out, stage, before, inputs):
-                say(f"{label}: unchanged, not run again")
-                before["status"] = "unchanged"
-                continue
-            say(f"{label}: {stage.run} {path.relative_to(out)}")
-            began = time.monotonic()
-            _run_process(stage, path, out, environment)
-            wall_s = time.monotonic() - began
-            earlier = before["wall_s"] if _was_cut_off(before, inputs) else 0.0
-            _note_stage(record, stage.name, stage.run, wall_s + earlier, inputs)
-            record["stages"][stage.name]["outputs"] = _outputs(out, stage)
-            _write_record(out, record, config)
+            _run_stage(label, stage, out, config, fetched, record, environment, say)
         began = time.monotonic()
         report = write_report(out)
-        _note_stage(record, "report", "alignjax report", time.monotonic() - began)
+        _note(record, "report", "alignjax report", began)
         _write_record(out, record, config)
         return report
 
 
-def _run_process(
-    stage: StageConfig, path: Path, out: Path, environment: Mapping[str, str]
-) -> None:
-    argv = [*COMMANDS[stage.run].argv, str(path)]
-    done = subprocess.run(argv, cwd=out, env=dict(environment), check=False)
-    if done.returncode:
+def _refuse_others(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file, not a folder; choose another --out")
+    if (out / RECORD).is_file() or not out.is_dir():
+        return
+    if {path.name for path in out.iterdir()} - _EARLY:
         raise ValueError(
-            f"stage {stage.name!r} stopped with exit code {done.returncode} (its "
-            "message is above); what is finished is kept: run the same command again "
-            "to continue"
+            f"{out}: is not empty and is not the folder of a pipeline; choose another "
+            "--out"
         )
 
 
-def _write_stage_config(out: Path, stage: StageConfig, config: PipelineConfig) -> Path:
+def _fetch(fetch: Callable[[str], tuple[Path, str]], name: str) -> _Fetched:
+    """A folder's path is made absolute, since stages run in another folder."""
+    folder, fingerprint = fetch(name)
+    is_path = folder.absolute() == Path(name).expanduser().absolute()
+    return _Fetched(str(folder.absolute()) if is_path else name, fingerprint)
+
+
+def _run_stage(
+    label: str,
+    stage: StageConfig,
+    out: Path,
+    config: PipelineConfig,
+    fetched: Mapping[str, _Fetched],
+    record: dict[str, Any],
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Runs one stage if its inputs or outputs changed, and records it."""
+    path = _write_stage_config(out, stage, config, fetched)
+    inputs = _inputs(out, stage, config, fetched, path, record)
+    before = record.get(stage.name)
+    is_same = before is not None and before["inputs"] == inputs
+    if before is not None and is_same and _is_complete(out, stage, before):
+        say(f"{label}: unchanged, not run again")
+        before["status"] = "unchanged"
+        return
+    command = COMMANDS[stage.run]
+    if before is not None and not is_same and not command.takes_over:
+        aside = _move_aside(out, stage.name)
+        if aside is not None:
+            say(f"{label}: its inputs changed; the earlier result is now in {aside}")
+    # The record comes first: whoever finds the folder later knows whose it is.
+    earlier_s = before["wall_s"] if before is not None and is_same else 0.0
+    entry = _entry(stage.name, stage.run, "unfinished", earlier_s, inputs)
+    record[stage.name] = entry
+    _write_record(out, record, config)
+    say(f"{label}: {stage.run} {path.relative_to(out)}")
+    began = time.monotonic()
+    try:
+        options = command.takes_over if before is not None else ()
+        _run_process(stage, (str(path), *options), out, environment)
+        entry["outputs"] = _outputs(out, stage)
+        entry["status"] = "run"
+    finally:
+        entry["wall_s"] = round(earlier_s + time.monotonic() - began, 2)
+        _write_record(out, record, config)
+
+
+def _run_process(
+    stage: StageConfig,
+    arguments: tuple[str, ...],
+    out: Path,
+    environment: Mapping[str, str],
+) -> None:
+    # Stages run the package that runs now, also from a checkout that is not installed.
+    package = str(Path(alignjax.__file__).resolve().parent.parent)
+    search = [package, *filter(None, [environment.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        [*COMMANDS[stage.run].argv, *arguments],
+        cwd=out,
+        env={**environment, "PYTHONPATH": os.pathsep.join(search)},
+    )
+    is_asked = False
+
+    def pass_on(number: int, frame: object) -> None:
+        nonlocal is_asked
+        is_asked = True
+        process.send_signal(signal.SIGTERM)
+
+    handler = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        with process:
+            code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    if is_asked:
+        raise SystemExit(143)
+    if code:
+        how = f"stopped with exit code {code} (its message is above)"
+        if code < 0:
+            how = f"was killed by {signal.Signals(-code).name} (out of memory?)"
+        raise ValueError(
+            f"stage {stage.name!r} {how}; what is finished is kept: run the same "
+            "command again to continue"
+        )
+
+
+def _write_stage_config(
+    out: Path,
+    stage: StageConfig,
+    config: PipelineConfig,
+    fetched: Mapping[str, _Fetched],
+) -> Path:
     """The stage's own config file, with the shared settings filled in."""
-    shared = {
-        name: getattr(config, name)
-        for name in COMMANDS[stage.run].shared
-        if name not in stage.config
+    settings = {
+        "model": fetched[config.model].name,
+        "embedder": fetched[config.embedder].name,
+        "seed": config.seed,
     }
-    content = {**shared, **stage.config, "out": stage.name}
+    shared = {name: settings[name] for name in COMMANDS[stage.run].shared}
+    content = {**shared, **configs.plain(stage.config), "out": stage.name}
     path = out / "configs" / f"{stage.name}.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(_plain(content), sort_keys=False))
+    whole_file.write(path, strict_yaml.write(content))
     return path
 
 
@@ -204,117 +207,128 @@ def _inputs(
     out: Path,
     stage: StageConfig,
     config: PipelineConfig,
-    fingerprints: Mapping[str, str],
+    fetched: Mapping[str, _Fetched],
     path: Path,
     record: Mapping[str, Any],
 ) -> dict[str, str]:
     """Hashes of all that decides what the stage writes."""
+    shared = set(COMMANDS[stage.run].shared) - set(stage.config)
+    models = {"model": config.model, "embedder": config.embedder}
     inputs = {
         "version": alignjax.__version__,
         "config": _sha256(path),
-        **{f"model {name}": value for name, value in fingerprints.items()},
+        **{
+            f"{role} {name}": fetched[name].fingerprint
+            for role, name in models.items()
+            if role in shared
+        },
     }
     for name in stage.needs:
-        for file, digest in record["stages"][name]["outputs"].items():
+        for file, digest in record[name]["outputs"].items():
             inputs[f"{name}/{file}"] = digest
+    for name in stage.paths():
+        if part_of(name) not in stage.needs and (out / name).exists():
+            inputs[f"path {name}"] = _content(out / name)
     return inputs
 
 
+def _content(path: Path) -> str:
+    """Digest of a file or of a folder's files; of a dataset, that of its manifest."""
+    if path.is_file():
+        return _sha256(path)
+    if (path / "manifest.json").is_file():
+        return _sha256(path / "manifest.json")
+    files = [file for file in sorted(path.iterdir()) if file.is_file()]
+    held = [f"{f.name} {_sha256(f)}" for f in files if not f.name.startswith(".")]
+    return hashlib.sha256("\n".join(held).encode()).hexdigest()
+
+
 def _outputs(out: Path, stage: StageConfig) -> dict[str, str]:
+    """Hashes of the files that later stages may read."""
     folder = out / stage.name
     paths = {
         path
         for pattern in COMMANDS[stage.run].outputs
         for path in folder.glob(pattern)
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }
     return {str(path.relative_to(folder)): _sha256(path) for path in sorted(paths)}
 
 
-def _is_unchanged(
-    out: Path,
-    stage: StageConfig,
-    before: Mapping[str, Any] | None,
-    inputs: Mapping[str, str],
-) -> bool:
+def _is_complete(out: Path, stage: StageConfig, before: Mapping[str, Any]) -> bool:
+    """Whether the stage ended, and everything it wrote is still there as it was."""
     return (
-        before is not None
-        and before["inputs"] == inputs
+        before["status"] != "unfinished"
         and bool(before["outputs"])
+        and all((out / stage.name / n).is_file() for n in COMMANDS[stage.run].beside)
         and before["outputs"] == _outputs(out, stage)
     )
 
 
-def _was_cut_off(before: Mapping[str, Any] | None, inputs: Mapping[str, str]) -> bool:
-    return before is not None and before["inputs"] == inputs and not before["outputs"]
+def _move_aside(out: Path, name: str) -> Path | None:
+    """Moves a stage's folder to previous/NAME-1, -2, ...; None where there is none."""
+    if not (out / name).exists():
+        return None
+    number = 1
+    while (aside := out / "previous" / f"{name}-{number}").exists():
+        number += 1
+    aside.parent.mkdir(exist_ok=True)
+    (out / name).rename(aside)
+    return aside.relative_to(out)
 
 
-def _note_stage(
-    record: dict[str, Any],
+def _entry(
     name: str,
     command: str,
+    status: str,
     wall_s: float,
-    inputs: Mapping[str, str] | None = None,
-) -> None:
-    record["stages"].pop(name, None)
-    record["stages"][name] = {
+    inputs: Mapping[str, str],
+) -> dict[str, Any]:
+    return {
         "name": name,
         "command": command,
         "wall_s": round(wall_s, 2),
-        "status": "run",
-        "inputs": dict(inputs or {}),
+        "status": status,
+        "inputs": dict(inputs),
         "outputs": {},
     }
 
 
+def _note(record: dict[str, Any], name: str, command: str, began: float) -> None:
+    """Records what the pipeline does itself."""
+    record[name] = _entry(name, command, "run", time.monotonic() - began, {})
+
+
 def _read_record(out: Path) -> dict[str, Any]:
-    path = out / "pipeline.json"
+    """What is known of each stage, by name."""
+    path = out / RECORD
     if not path.is_file():
-        return {"stages": {}}
-    try:
-        stages = json.loads(path.read_bytes())["stages"]
-        return {"stages": {stage["name"]: stage for stage in stages}}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: damaged ({error}); remove it to run all stages again"
-        ) from None
+        return {}
+    stages = json_file.read(path, limit=100_000_000).get("stages")
+    fields = {"name": str, "wall_s": (int, float), "status": str}
+    fields |= {"inputs": dict, "outputs": dict}
+    for stage in stages if isinstance(stages, list) else [None]:
+        if not isinstance(stage, dict) or not all(
+            isinstance(stage.get(field), kind) for field, kind in fields.items()
+        ):
+            raise ValueError(
+                f"{path}: damaged; choose another --out (what the stages made stays)"
+            )
+    return {stage["name"]: stage for stage in stages or []}
 
 
 def _write_record(out: Path, record: Mapping[str, Any], config: PipelineConfig) -> None:
-    stages = list(record["stages"].values())
+    names = ["fetch", *(stage.name for stage in config.stages), "report"]
+    stages = [record[name] for name in names if name in record]
     content = {
         "model": config.model,
         "seed": config.seed,
         "stages": stages,
         "wall_s": round(sum(stage["wall_s"] for stage in stages), 2),
     }
-    partial = out / ".pipeline.json.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, out / "pipeline.json")
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Held until the block ends or the process dies."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{path.parent}: another pipeline is at work in this folder; wait for "
-                "it, or choose another --out"
-            ) from None
-        yield
+    whole_file.write(out / RECORD, json.dumps(content, indent=2) + "\n")
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
@@ -19,7 +20,7 @@ AXES = ("data", "fsdp", "tensor")
 # [layer, in, out]: columns go to tensor where heads or units are made, rows where they
 # are summed up again.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
-    (r"embedding$|head$", PartitionSpec("tensor", "fsdp")),
+    (r"(^|/)(embedding|head)$", PartitionSpec("tensor", "fsdp")),
     (
         r"blocks/(query|key|value|gate|up)/kernel$",
         PartitionSpec(None, "fsdp", "tensor"),
@@ -91,6 +92,17 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """A copy of everything on every device."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def to_host(tree: Any) -> Any:
+    """Every array whole, as NumPy, in every process: all must call this together."""
+
+    def whole(leaf: jax.Array) -> np.ndarray:
+        if leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(whole, tree)
 
 
 def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh) -> PartitionSpec:

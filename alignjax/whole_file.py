@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Replaces `path`, whatever moment the process is killed at, and waits for the disk.
+    """Replaces `path`, even if the process is killed meanwhile, and waits for the disk.
 
     Raises:
       OSError: the disk is full or not writable; names `path`, which is as it was.

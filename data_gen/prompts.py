@@ -23,11 +23,13 @@ class Evaluation:
 
     Args:
       types: constraint types; () takes all.
+      tasks: most tasks of each split that are used; 0 takes all.
       prompts_per_type: prompts of each type in validation, and again in test; at most
         one per task and type.
     """
 
     types: tuple[str, ...] = ()
+    tasks: int = 0
     prompts_per_type: int = 8
 
     def __post_init__(self) -> None:
@@ -36,6 +38,8 @@ class Evaluation:
             raise ValueError(
                 f"prompts_per_type must be at least 1, got {self.prompts_per_type}"
             )
+        if self.tasks < 0:
+            raise ValueError(f"tasks must be 0 (all) or above, got {self.tasks}")
 
 
 def known_types(types: Sequence[str]) -> tuple[str, ...]:
@@ -108,6 +112,7 @@ def held_out_prompts(
     prompts = []
     for split in HELD_OUT:
         own = sorted(tasks.get(split, ()), key=lambda t: draw(seed, "order", t.id))
+        own = own[: config.tasks or None]
         turn = 0
         for name in known_types(config.types):
             for _ in range(min(config.prompts_per_type, len(own))):

@@ -215,7 +215,9 @@ def plan(tasks: Tasks, config: RunConfig, context: Context) -> list[Lineage]:
     """All lineages of a run, none started."""
     lineages = []
     if config.ecd:
-        chosen = [(task, "train") for task in tasks["train"]]
+        own = _seeded(tasks["train"], config.seed, ecd.NAME)
+        own = own[: config.ecd.prompts or None]
+        chosen = [(task, "train") for task in own]
         for split in ("validation", "test"):
             own = _seeded(tasks[split], config.seed, f"ecd/{split}")
             chosen += [(task, split) for task in own[: config.ecd.held_out]]

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test settings: CPU unless told otherwise, shapes checked, compilations kept."""
 
+import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
+import safetensors.numpy
+import tokenizers
 
 # Environment variables that JAX reads when it is first imported, here and in the
 # processes that tests start; what the caller has set stays.
@@ -41,3 +48,178 @@ def shared_data(root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_params() -> Callable[[Any], dict[str, Any]]:
+    """Random parameters of a DecoderConfig, drawn by numpy: nothing is compiled.
+
+    Embeddings are normal with variance 1, so that tokens differ and a leak of
+    attention shows; the rest is as in `decoder.init`, with adapters that do something.
+    """
+    # Not at the top: JAX must not be imported before pytest_configure has run.
+    import jax
+    import jax.numpy as jnp
+
+    from alignjax.models import decoder
+
+    def make(config: Any, seed: int = 0) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+
+        def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            value = rng.normal(size=leaf.shape)
+            if name.endswith("norm/weight"):
+                value = 1 + 0.1 * value
+            elif name.startswith("blocks/"):
+                value *= leaf.shape[-2] ** -0.5
+            return jnp.asarray(value, leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(draw, decoder.abstract(config))
+
+    return make
+
+
+# A model that babbles: each word is followed by one of a few others, and an answer
+# ends after a dozen words or so. What it says is empty, but it is text.
+_WORDS = {
+    "\n": "The Every My",
+    "The": "old small red",
+    "Every": "old small red",
+    "My": "old small red",
+    "the": "old small red",
+    "a": "old small red",
+    "old": "cat tree house",
+    "small": "cat tree house",
+    "red": "cat tree house",
+    "cat": "sees , .",
+    "tree": "likes , .",
+    "house": "needs , .",
+    "sees": "the a",
+    "likes": "the a",
+    "needs": "the a",
+    ",": "and but",
+    "and": "the a",
+    "but": "the a",
+    ".": "<|im_end|> The <|im_end|>",
+}
+_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
+    "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 2 layers, width 64, 256 positions, in Hugging Face's layout, with a
+    byte-level tokenizer, a ChatML template, and one id for padding and end of turn."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    folder.mkdir()
+    vocabulary = _write_tokenizer(folder)
+    _write_llama(folder, vocabulary)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random BERT of tests/golden, with a tokenizer of single characters."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-encoder"
+    shutil.copytree(root / "tests" / "golden" / "tiny_bert", folder)
+    tokens = ["[UNK]", "[CLS]", "[SEP]", *map(chr, range(32, 127))]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    library = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")
+    )
+    every = tokenizers.Regex(".")
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Split(every, "isolated")
+    library.post_processor = tokenizers.processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    library.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def _write_tokenizer(folder: Path) -> dict[str, int]:
+    """Bytes, and each word of _WORDS with the blank before it; returns ids."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    merges: dict[tuple[str, str], None] = {}
+    for word in _WORDS:
+        if word.isalpha():
+            text = f"Ġ{word}"
+            merges |= {(text[:i], text[i]): None for i in range(1, len(text))}
+    tokens = [*_SPECIAL, *alphabet, *map("".join, merges)]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, list(merges)))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = tokenizers.decoders.ByteLevel()
+    library.add_special_tokens(
+        [tokenizers.AddedToken(t, special=True, normalized=False) for t in _SPECIAL]
+    )
+    library.save(str(folder / "tokenizer.json"))
+    settings = {
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+        "chat_template": _CHATML,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return vocabulary
+
+
+def _write_llama(folder: Path, vocabulary: dict[str, int]) -> None:
+    width, hidden, layers = 64, 96, 2
+    rng = np.random.default_rng(0)
+
+    def normal(rows: int, columns: int, scale: float) -> np.ndarray:
+        return scale * rng.normal(size=(rows, columns)).astype(np.float32)
+
+    embedding = normal(len(vocabulary), width, 1.0)
+    unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
+    head = normal(len(vocabulary), width, 0.02)
+    for word, followers in _WORDS.items():
+        for follower in followers.split():
+            strength = 1.5 + 0.2 * rng.random()  # a score of 12 to 13.6
+            head[_id(follower, vocabulary)] += strength * unit[_id(word, vocabulary)]
+    tensors = {
+        "model.embed_tokens.weight": embedding,
+        "model.norm.weight": np.ones(width, np.float32),
+        "lm_head.weight": head,
+    }
+    for layer in range(layers):
+        place = f"model.layers.{layer}"
+        for name, matrix in {
+            "self_attn.q_proj": normal(width, width, 0.1),
+            "self_attn.k_proj": normal(width // 2, width, 0.1),
+            "self_attn.v_proj": normal(width // 2, width, 0.1),
+            "self_attn.o_proj": normal(width, width, 0.02),
+            "mlp.gate_proj": normal(hidden, width, 0.1),
+            "mlp.up_proj": normal(hidden, width, 0.1),
+            "mlp.down_proj": normal(width, hidden, 0.02),
+        }.items():
+            tensors[f"{place}.{name}.weight"] = matrix
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"{place}.{name}.weight"] = np.ones(width, np.float32)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    config = {
+        "model_type": "llama",
+        "vocab_size": len(vocabulary),
+        "hidden_size": width,
+        "intermediate_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "hidden_act": "silu",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _id(word: str, vocabulary: dict[str, int]) -> int:
+    byte_level = {"\n": "Ċ"}.get(word, word)
+    return vocabulary.get(f"Ġ{byte_level}", vocabulary.get(byte_level, -1))

@@ -37,16 +37,21 @@ def encode(
         they come from the same tokenizer.
 
     Raises:
-      ValueError: an answer has no tokens; names the record.
+      ValueError: a prompt or an answer has no tokens; names the record.
     """
     return [_encode(record, codec, reuse_ids) for record in records]
 
 
 def _encode(record: Record, codec: Codec, reuse_ids: bool) -> Tokens:
     answers = (record.chosen, *record.negatives)
+    prompt = tuple(codec.prompt_ids(record.prompt))
+    if not prompt:
+        raise ValueError(
+            f"record {record.id}: the prompt has no tokens; check the chat template"
+        )
     return Tokens(
         id=record.id,
-        prompt=tuple(codec.prompt_ids(record.prompt)),
+        prompt=prompt,
         responses=tuple(
             _response(answer, codec, reuse_ids, record.id) for answer in answers
         ),
@@ -60,6 +65,9 @@ def _response(
     ids = list(answer.token_ids) if reuse_ids else []
     ids = ids or codec.encode(answer.text)
     if not ids:
-        raise ValueError(f"record {record_id}: an answer has no tokens")
+        raise ValueError(
+            f"record {record_id}: the answer {answer.text!r:.60} has no tokens; leave "
+            "the record out"
+        )
     is_ended = answer.finish_reason == "length" or ids[-1] in codec.eos_ids
     return tuple(ids if is_ended else [*ids, codec.eos_ids[0]])

@@ -2,23 +2,27 @@
 """Records: reading preference data from disk.
 
 A dataset is a folder that data-gen wrote (parquet, with a manifest of hashes), or a
-JSONL or parquet file with the columns `prompt`, `chosen` and `rejected` as TRL has them:
-plain text or messages, the prompt explicit or the common beginning of both answers,
-`rejected` one answer or a list of them.
+JSONL or parquet file with the columns `prompt`, `chosen` and `rejected` as in TRL:
+plain text or messages, the prompt explicit or the common beginning of the answers,
+`rejected` one answer or a list of them; or with `messages` alone, whose last turn is
+the answer. A prompt that is plain text becomes a user's turn.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignjax import json_file
 from alignjax.metrics import read_jsonl
 
 FORMAT = "alignjax-dataset/1"
+SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +105,7 @@ def _read_folder(folder: Path) -> Dataset:
             f"{folder}: no manifest.json; the dataset is unfinished (run data-gen "
             "again to finish it) or this is not a dataset folder"
         )
-    manifest = json.loads(manifest_path.read_bytes())
+    manifest = json_file.read(manifest_path)
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"{manifest_path}: format is {manifest.get('format')!r}, "
@@ -110,8 +114,14 @@ def _read_folder(folder: Path) -> Dataset:
     path = folder / "examples.parquet"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; the manifest says there is one")
+    try:
+        expected = str(manifest["files"]["examples.parquet"]["sha256"])
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"{manifest_path}: has no sha256 of examples.parquet; make the dataset "
+            "again"
+        ) from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    expected = manifest["files"]["examples.parquet"]["sha256"]
     if digest != expected:
         raise ValueError(
             f"{path}: sha256 is {digest[:12]}, the manifest says {expected[:12]}: the "
@@ -125,64 +135,74 @@ def _read_folder(folder: Path) -> Dataset:
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         return pq.read_table(path).to_pylist()
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: not a readable parquet file ({error})") from None
 
 
 def _record(row: Mapping[str, Any], where: str, number: int) -> Record:
-    """A record from a row of either layout."""
-    if "messages" in row and "chosen" not in row:
+    """A record from a row of any layout."""
+    negatives: Sequence[Answer] = ()
+    if row.get("messages") is not None and row.get("chosen") is None:
         messages = _messages(row["messages"], f"{where}: messages")
-        if not messages or messages[-1].role != "assistant":
-            raise ValueError(f"{where}: messages must end with the assistant's turn")
-        prompt, chosen = messages[:-1], Answer(messages[-1].content)
-        return Record(str(row.get("id", number)), prompt, chosen)
-    if not row.get("chosen"):
+        if len(messages) < 2 or messages[-1].role != "assistant":
+            raise ValueError(
+                f"{where}: messages must hold a prompt and end with the assistant's "
+                "turn"
+            )
+        prompt, chosen = messages[:-1], _given(messages[-1].content, where, "messages")
+    elif not row.get("chosen"):
         raise ValueError(
             f"{where}: field 'chosen' is missing or empty (fields: "
             f"{', '.join(row)}); every row needs the preferred answer"
         )
-    if "negatives" in row:
-        prompt = _messages(row["prompt"], f"{where}: prompt")
-        chosen = _answer(row["chosen"], f"{where}: chosen")
+    elif "negatives" in row:
+        prompt = _prompt(row, where)
+        chosen = _answer(row["chosen"], where, "chosen")
         negatives = [
-            _answer(negative, f"{where}: negatives[{i}]")
+            _answer(negative, where, f"negatives[{i}]")
             for i, negative in enumerate(row["negatives"] or ())
         ]
     else:
         prompt, chosen, negatives = _trl(row, where)
     return Record(
-        id=str(row.get("id", number)),
+        id=str(number if row.get("id") is None else row["id"]),
         prompt=prompt,
         chosen=chosen,
         negatives=tuple(negatives),
-        split=row.get("split") or "train",
+        split=_split(row, where),
         strategy=row.get("strategy") or "",
-        weight=float(1.0 if row.get("weight") is None else row["weight"]),
+        weight=_weight(row, where),
     )
 
 
 def _trl(
     row: Mapping[str, Any], where: str
-) -> tuple[tuple[Message, ...], Answer, list[Answer]]:
+) -> tuple[tuple[Message, ...], Answer, Sequence[Answer]]:
     """prompt / chosen / rejected as TRL has them; the prompt may be implicit."""
     rejected = row.get("rejected")
-    is_list = isinstance(rejected, list) and bool(rejected)
-    several = is_list and not isinstance(rejected[0], Mapping)
-    all_rejected = rejected if several else ([] if rejected is None else [rejected])
+    if not isinstance(rejected, list):
+        all_rejected = [] if rejected is None else [rejected]
+    elif rejected and isinstance(rejected[0], Mapping):  # one answer, as messages
+        all_rejected = [rejected]
+    else:
+        all_rejected = rejected
+    names = ["chosen", *("rejected" for _ in all_rejected)]
     answers = [row["chosen"], *all_rejected]
     if "prompt" in row:
-        prompt = _messages(row["prompt"], f"{where}: prompt")
-    elif isinstance(row["chosen"], str):
-        raise ValueError(
-            f"{where}: field 'prompt' is missing; plain-text answers need one"
-        )
+        prompt = _prompt(row, where)
+    elif all(isinstance(answer, str) for answer in answers):
+        text, answers = _shared_text(answers, where)
+        prompt = (Message("user", text),)
     else:
-        turns = [_messages(answer, f"{where}: chosen") for answer in answers]
+        turns = [
+            _messages(answer, f"{where}: {name}")
+            for name, answer in zip(names, answers, strict=True)
+        ]
         shared = 0
         shortest = min(map(len, turns))
         while shared < shortest - 1 and all(
@@ -190,9 +210,40 @@ def _trl(
         ):
             shared += 1
         prompt = turns[0][:shared]
+        if not prompt:
+            raise ValueError(
+                f"{where}: field 'prompt' is missing, and the answers do not begin "
+                "with the same messages"
+            )
         answers = [[dataclasses.asdict(m) for m in turn[shared:]] for turn in turns]
-    chosen, *negatives = (_answer(a, f"{where}: answer") for a in answers)
+    chosen, *negatives = (
+        _answer(answer, where, name)
+        for name, answer in zip(names, answers, strict=True)
+    )
     return prompt, chosen, negatives
+
+
+def _shared_text(answers: Sequence[str], where: str) -> tuple[str, list[str]]:
+    """The words that all answers begin with, and what each goes on with."""
+    start = answers[0]
+    for answer in answers[1:]:
+        same = zip(start, answer, strict=False)
+        start = start[
+            : sum(1 for _ in itertools.takewhile(lambda p: p[0] == p[1], same))
+        ]
+    cut = max(start.rfind(" "), start.rfind("\n")) + 1
+    if len(answers) < 2 or not start[:cut].strip():
+        raise ValueError(
+            f"{where}: field 'prompt' is missing, and the answers have no common "
+            "beginning that could be the prompt"
+        )
+    return start[:cut].strip(), [answer[cut:] for answer in answers]
+
+
+def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
+    if row.get("prompt") is None:
+        raise ValueError(f"{where}: field 'prompt' is missing")
+    return _messages(row["prompt"], f"{where}: prompt")
 
 
 def _messages(value: Any, where: str) -> tuple[Message, ...]:
@@ -202,25 +253,53 @@ def _messages(value: Any, where: str) -> tuple[Message, ...]:
         raise ValueError(f"{where}: expected a text or a list of messages")
     messages = []
     for turn in value:
-        is_turn = isinstance(turn, Mapping)
-        if not is_turn or not isinstance(turn.get("content"), str):
+        turn = turn if isinstance(turn, Mapping) else {}
+        role, content = turn.get("role"), turn.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
             raise ValueError(f"{where}: each message needs 'role' and 'content'")
-        messages.append(Message(str(turn.get("role", "user")), turn["content"]))
+        messages.append(Message(role, content))
     return tuple(messages)
 
 
-def _answer(value: Any, where: str) -> Answer:
+def _answer(value: Any, where: str, name: str) -> Answer:
     if isinstance(value, str):
-        return Answer(value)
+        return _given(value, where, name)
     if isinstance(value, list):
-        turns = _messages(value, where)
+        turns = _messages(value, f"{where}: {name}")
         if len(turns) != 1 or turns[0].role != "assistant":
-            raise ValueError(f"{where}: expected one assistant turn after the prompt")
-        return Answer(turns[0].content)
+            raise ValueError(
+                f"{where}: {name}: expected one assistant turn after the prompt"
+            )
+        return _given(turns[0].content, where, name)
     if not isinstance(value, Mapping) or not isinstance(value.get("text"), str):
-        raise ValueError(f"{where}: expected a text, a message list or a response")
-    return Answer(
-        text=value["text"],
-        token_ids=tuple(value.get("token_ids") or ()),
-        finish_reason=value.get("finish_reason") or "stop",
+        raise ValueError(
+            f"{where}: {name}: expected a text, a message list or a response"
+        )
+    ids = tuple(value.get("token_ids") or ())
+    answer = _given(value["text"], where, name) if not ids else Answer(value["text"])
+    return dataclasses.replace(
+        answer, token_ids=ids, finish_reason=value.get("finish_reason") or "stop"
     )
+
+
+def _given(text: str, where: str, name: str) -> Answer:
+    if not text:
+        raise ValueError(f"{where}: {name}: the answer is empty; leave the row out")
+    return Answer(text)
+
+
+def _split(row: Mapping[str, Any], where: str) -> str:
+    split = row.get("split") or "train"
+    if split not in SPLITS:
+        raise ValueError(
+            f"{where}: split is {split!r}, expected one of {', '.join(SPLITS)}"
+        )
+    return split
+
+
+def _weight(row: Mapping[str, Any], where: str) -> float:
+    weight = 1.0 if row.get("weight") is None else row["weight"]
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not is_number or not 0 < weight < math.inf:
+        raise ValueError(f"{where}: weight must be a number > 0, got {weight!r}")
+    return float(weight)

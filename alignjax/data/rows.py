@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from alignjax.models.attention import Blocks
 
@@ -103,21 +104,21 @@ class Rows(NamedTuple):
       reference: log p of each scored token under the reference, in nats; 0 if unused.
     """
 
-    tokens: np.ndarray
-    positions: np.ndarray
-    group: np.ndarray
-    branch: np.ndarray
-    source: np.ndarray
+    tokens: Int[np.ndarray, "row time"]
+    positions: Int[np.ndarray, "row time"]
+    group: Int[np.ndarray, "row time"]
+    branch: Int[np.ndarray, "row time"]
+    source: Int[np.ndarray, "row time"]
     blocks: Blocks
-    scored: np.ndarray
-    sequence: np.ndarray
-    example: np.ndarray
-    rank: np.ndarray
-    last: np.ndarray
-    weight: np.ndarray
-    pairs: np.ndarray
-    pair_weight: np.ndarray
-    reference: np.ndarray
+    scored: Int[np.ndarray, "row score"]
+    sequence: Int[np.ndarray, "row score"]
+    example: Int[np.ndarray, "row seq"]
+    rank: Int[np.ndarray, "row seq"]
+    last: Int[np.ndarray, "row seq"]
+    weight: Float[np.ndarray, "row seq"]
+    pairs: Int[np.ndarray, "row pair 2"]
+    pair_weight: Float[np.ndarray, "row pair"]
+    reference: Float[np.ndarray, "row score"]
 
 
 def build(
@@ -156,7 +157,7 @@ def with_reference(rows: Rows, logprobs: Sequence[Sequence[np.ndarray]]) -> Rows
 
 
 def _empty(shape: Shape) -> Rows:
-    def full(*axes: int, value: float = 0, dtype: type = np.int32) -> np.ndarray:
+    def full(*axes: int, value: float = 0, dtype: type = np.int32) -> Any:
         return np.full((shape.rows, *axes), value, dtype)
 
     time, blocks, scored = shape.time, shape.blocks, shape.scored

@@ -16,74 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from alignjax import config as config_module
-from alignjax import constraints, models
-from alignjax.constraints import Constraint, Verdict
-from alignjax.data import encode, plan, records
-from alignjax.data.records import Message
+from alignjax import claim, constraints, models, whole_file
+from alignjax import config as configs
+from alignjax.constraints import Verdict
+from alignjax.data import encode, records
+from alignjax.data.records import Dataset, Message
 from alignjax.data.rows import Shape
-from alignjax.data.tokenizer import Tokenizer
+from alignjax.data.tokenizer import Tokenizer, load_tokenizer
 from alignjax.embedding import SentenceEncoder
 from alignjax.eval import gates
+from alignjax.eval.config import EvalConfig
 from alignjax.eval.gates import GateConfig
-from alignjax.metrics import read_jsonl
+from alignjax.eval.prompts import Prompt, Reference, read_prompts, read_references
 from alignjax.models import Model, Params, lora, peft
 from alignjax.progress import Progress
 from alignjax.sampling import Request, Result, Sampler, Settings, score
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-    """`alignjax eval CONFIG`.
-
-    Attributes:
-      model: a known name, a folder in Hugging Face's layout, or a hub id.
-      dataset: a dataset folder with prompts.jsonl.
-      out: folder for results.json, answers.jsonl and references.jsonl.
-      adapter: a PEFT adapter folder on top of the model; empty = none.
-      references: folder of an evaluation of the base model, whose answers to the bare
-        tasks say what is on topic; empty = make them here, without the adapter.
-      embedder: sentence encoder for the topic gate.
-      split: "validation" while tuning, "test" once.
-      max_new_tokens, slots, context: of the sampler.
-      pairs: most held-out pairs to score; 0 = all.
-    """
-
-    model: str
-    dataset: str
-    out: str
-    adapter: str = ""
-    references: str = ""
-    embedder: str = "minilm"
-    split: str = "test"
-    seed: int = 0
-    gates: GateConfig = GateConfig()
-    max_new_tokens: int = 96
-    slots: int = 64
-    context: int = 256
-    pairs: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompt:
-    """A held-out (task, constraint) prompt."""
-
-    id: str
-    root_id: str
-    task: str
-    prompt: str
-    constraint: Constraint
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """The base model's greedy answer to a bare task, and a sampled one that says how
-    often the base itself passes the gates."""
-
-    root_id: str
-    task: str
-    greedy: str
-    sampled: str
 
 
 def evaluate(
@@ -92,71 +39,54 @@ def evaluate(
     """Evaluates and writes `results.json` and `answers.jsonl`.
 
     Raises:
-      ValueError: the dataset has no prompts of the split, or files are damaged; names
-        the file.
+      ValueError: the dataset has no prompts of the split, files are damaged, or the
+        output folder belongs to another evaluation; names the file.
+      OSError: the disk is full or not writable.
     """
     started = time.monotonic()
     out = Path(config.out)
     prompts = read_prompts(Path(config.dataset) / "prompts.jsonl", config.split)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(config_module.dump(config))
-    from alignjax.data.tokenizer import load_tokenizer
-
+    dataset = records.read(config.dataset)
     tokenizer = load_tokenizer(model_folder)
+    references = None
+    if config.references:
+        path = Path(config.references) / "references.jsonl"
+        references = read_references(path, prompts)
     model, base = models.load(model_folder)
     params = base
     if config.adapter:
         adapter, scale = peft.read(Path(config.adapter), layers=model.config.layers)
         params = lora.fold(adapter, base, scale=scale)
-    if config.references:
-        references = read_references(Path(config.references) / "references.jsonl")
-    else:
-        references = make_references(config, prompts, model, base, tokenizer)
-    _write_lines(out / "references.jsonl", map(dataclasses.asdict, references))
-    asks = [(prompt.id, prompt.prompt, 0.0) for prompt in prompts]
-    answers = _generate(config, asks, model, params, tokenizer, "evaluation")
-    embed = SentenceEncoder(embedder_folder)
-    rows = judge_answers(prompts, answers, references, embed, config.gates)
-    _write_lines(out / "answers.jsonl", rows)
-    results = {
-        "model": config.model,
-        "adapter": config.adapter or None,
-        "split": config.split,
-        "seed": config.seed,
-        "constraint": summarise(rows),
-        "gates": calibrate(references, embed, config.gates),
-        "preference": preferences(config, model, params, base, tokenizer),
-        "length": _lengths(rows),
-        "truncated": float(np.mean([r["finish_reason"] == "length" for r in rows])),
-        "wall_s": round(time.monotonic() - started, 2),
-    }
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with claim.held(
+        out,
+        configs.digest(dataclasses.replace(config, out="")),
+        config=configs.dump(config),
+        what="evaluation",
+    ):
+        if references is None:
+            references = make_references(config, prompts, model, base, tokenizer)
+        _write_lines(
+            out / "references.jsonl", [dataclasses.asdict(each) for each in references]
+        )
+        asks = [(prompt.id, prompt.prompt, 0.0) for prompt in prompts]
+        answers = _generate(config, asks, model, params, tokenizer, "evaluation")
+        embed = SentenceEncoder(embedder_folder)
+        rows = judge_answers(prompts, answers, references, embed, config.gates)
+        _write_lines(out / "answers.jsonl", rows)
+        results = {
+            "model": config.model,
+            "adapter": config.adapter or None,
+            "split": config.split,
+            "seed": config.seed,
+            "constraint": summarise(rows),
+            "gates": calibrate(references, embed, config.gates),
+            "preference": preferences(config, dataset, model, params, base, tokenizer),
+            "length": _lengths(rows),
+            "truncated": float(np.mean([r["finish_reason"] == "length" for r in rows])),
+            "wall_s": round(time.monotonic() - started, 2),
+        }
+        whole_file.write(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
-
-
-def read_prompts(path: Path, split: str) -> list[Prompt]:
-    """Held-out prompts of one split.
-
-    Raises:
-      ValueError: no file, no prompt of that split, or a missing field (file:line).
-    """
-    prompts = []
-    for number, row in enumerate(read_jsonl(path), start=1):
-        try:
-            constraint = Constraint.from_json(row["constraint"])
-            fields = (row["id"], row["root_id"], row["task"], row["prompt"])
-            if row["split"] == split:
-                prompts.append(Prompt(*fields, constraint))
-        except KeyError as missing:
-            raise ValueError(f"{path}:{number}: field {missing} is missing") from None
-    if not prompts:
-        raise ValueError(f"{path}: holds no prompt of the split {split!r}")
-    return prompts
-
-
-def read_references(path: Path) -> list[Reference]:
-    """References that an earlier evaluation wrote."""
-    return [Reference(**row) for row in read_jsonl(path)]
 
 
 def make_references(
@@ -275,6 +205,7 @@ def calibrate(
 
 def preferences(
     config: EvalConfig,
+    dataset: Dataset,
     model: Model,
     params: Params,
     base: Params,
@@ -282,20 +213,18 @@ def preferences(
 ) -> dict[str, Any] | None:
     """Accuracy and margin on held-out pairs: the share with log p(chosen) > log
     p(rejected), and the mean gain of that difference over the base, in nats."""
-    held_out = [
-        record
-        for record in records.read(config.dataset).select(config.split)
-        if record.negatives
-    ]
+    held_out = [record for record in dataset.select(config.split) if record.negatives]
     if config.pairs:
         held_out = held_out[: config.pairs]
     if not held_out:
         return None
-    examples = encode.encode(held_out, tokenizer)
+    # Ids sampled under another tokenizer mean nothing here.
+    same = dataset.template_fingerprint == tokenizer.fingerprint
+    examples = encode.encode(held_out, tokenizer, reuse_ids=same)
     block = max(example.longest for example in examples)
-    time_ = max(512, max(example.length for example in examples))
-    shape = Shape(rows=2, time=time_, blocks=12, block=block, scored=time_)
-    examples, _ = plan.fitting(examples, shape)
+    time_ = max(512, *(example.length for example in examples))
+    blocks = max(12, *(len(example.responses) for example in examples))
+    shape = Shape(rows=2, time=time_, blocks=blocks, block=block, scored=time_)
     with Progress("held-out pairs", total=len(examples)) as progress:
         policy = score(model, params, examples, shape, progress=progress.update)
     reference = policy
@@ -362,4 +291,4 @@ def _lengths(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
+    whole_file.write(path, "".join(lines))

@@ -5,8 +5,10 @@ answer counts as good only if it is long enough, not repetitive and on topic."""
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
+
+import numpy as np
+from jaxtyping import Float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +17,7 @@ class GateConfig:
 
     Attributes:
       min_words: fewest words of an answer.
-      max_repetition: largest share of its word trigrams that occurred before, in [0, 1].
+      max_repetition: largest share of its word trigrams that occurred before; [0, 1].
       min_similarity: smallest cosine between the embeddings of the answer and of the
         untrained model's answer to the bare task.
     """
@@ -75,10 +77,11 @@ def repetition(text: str) -> float:
     return 1 - len(set(trigrams)) / len(trigrams)
 
 
-def similarities(vectors, references) -> list[float]:
+def similarities(
+    vectors: Float[np.ndarray, "text embed"],
+    references: Float[np.ndarray, "text embed"],
+) -> list[float]:
     """Cosine of each row of `vectors` with the same row of `references`, all of
     length 1, rounded to four digits."""
-    products = itertools.starmap(
-        lambda a, b: round(float(a @ b), 4), zip(vectors, references, strict=True)
-    )
-    return list(products)
+    products = zip(vectors, references, strict=True)
+    return [round(float(vector @ reference), 4) for vector, reference in products]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 from alignjax.eval.svg import COLOURS, style, subplots, to_svg
 
 Value = float | int | None
+Curves = Mapping[str, Sequence[Any]]  # a value, or None, per step
 
 _TABLE_ROWS = 20
+_LEGEND = {"loc": "outside upper right", "ncols": 3, "columnspacing": 1.2}
 
 # What a stage of data_gen counts, in words.
 _STAGES = {
@@ -48,7 +51,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One plot of curves; `level` is a value to compare with, `level_label` its name."""
+    """One plot of curves; `level` is a value to compare them with."""
 
     ylabel: str
     lines: list[Line]
@@ -57,7 +60,7 @@ class Panel(NamedTuple):
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, Plot | None]:
-    """All plots of a report (see alignjax.eval.report); None where it has no numbers."""
+    """All plots of a report; None where it has no numbers for one."""
     with style():
         return {
             "waterfall": _waterfall(report["data"]["waterfall"]),
@@ -75,6 +78,7 @@ def draw(report: Mapping[str, Any]) -> dict[str, Plot | None]:
 def _waterfall(rows: Sequence[Mapping[str, Any]]) -> Plot | None:
     if not rows:
         return None
+    columns = ["strategy", "round", "stage", "count"]
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
     groups = [[row for row in rows if row["strategy"] == name] for name in strategies]
     figure, drawn = subplots(
@@ -84,35 +88,28 @@ def _waterfall(rows: Sequence[Mapping[str, Any]]) -> Plot | None:
         counts = [row["count"] for row in group]
         is_part = [row["stage"] in _PARTS for row in group]
         colours = [COLOURS["part" if part else "after"] for part in is_part]
-        axes.barh(range(len(group)), counts, height=0.72, color=colours)
-        for position, count in enumerate(counts):
-            place = (count, position)
-            axes.annotate(
-                f"{count:,}", place, (4, 0), textcoords="offset points", va="center"
-            )
+        bars = axes.barh(range(len(group)), counts, height=0.72, color=colours)
+        axes.bar_label(bars, [f"{count:,}" for count in counts], padding=4)
         axes.set_yticks(range(len(group)), [_stage(row) for row in group])
         axes.set_ylim(len(group) - 0.4, -0.6)
         axes.set_xlim(0, 1.12 * max([1, *counts]))
-        axes.set_title(name, loc="left", fontsize=12, fontweight="bold")
+        axes.set_title(_label(name), loc="left", fontsize=12, fontweight="bold")
         axes.grid(False)
         axes.tick_params(left=False, bottom=False, labelbottom=False)
         axes.spines["bottom"].set_visible(False)
     return Plot(
         "From tasks to training pairs",
         "Each bar is the number of items that got this far, on a scale of its own for "
-        "each strategy; dark bars count tasks and pairs, pale ones say how a pair came "
-        "about (its preferred answer a sample or an edit) or count samples.",
+        "each strategy; strong bars count tasks and pairs, faint ones say how a pair "
+        "came about (its preferred answer a sample or an edit) or count samples.",
         to_svg(figure, "waterfall"),
-        ["strategy", "round", "stage", "count"],
-        [
-            [str(row[k]) for k in ("strategy", "round", "stage", "count")]
-            for row in rows
-        ],
+        columns,
+        [[str(row[column]) for column in columns] for row in rows],
     )
 
 
 def _stage(row: Mapping[str, Any]) -> str:
-    words = _STAGES.get(row["stage"], row["stage"])
+    words = _STAGES.get(row["stage"], _label(row["stage"]))
     return f"round {row['round']}: {words}" if row["round"] else words
 
 
@@ -124,36 +121,40 @@ def _by_type(by_type: Mapping[str, Mapping[str, Any]], prefix: str) -> Plot | No
     # Both plots in one order, so that the eye can go from one to the other.
     names = sorted(
         found,
-        key=lambda n: (-_known(found[n]["after"]), -_known(found[n]["before"]), n),
+        key=lambda n: (-(found[n]["after"] or 0), -(found[n]["before"] or 0), n),
     )
     before = [_percent(found[name][f"{prefix}before"]) for name in names]
     after = [_percent(found[name][f"{prefix}after"]) for name in names]
+    pairs = list(zip(before, after, strict=True))
     figure, (axes,) = subplots([1], 0.235 * len(names) + 1.1)
-    for row, (old, new) in enumerate(zip(before, after, strict=True)):
-        if not math.isnan(old + new):
-            colour = COLOURS["after" if new >= old else "worse"]
-            axes.plot([old, new], [row, row], color=colour, linewidth=2.2, zorder=2)
-    rows = range(len(names))
-    dots = {"s": 46, "linewidths": 1.6, "zorder": 3, "clip_on": False}
-    paper = COLOURS["paper"]
-    axes.scatter(before, rows, color=paper, edgecolors=COLOURS["before"], **dots)
-    is_worse = [new < old for old, new in zip(before, after, strict=True)]
-    colours = [COLOURS["worse" if worse else "after"] for worse in is_worse]
-    axes.scatter(after, rows, color=colours, **dots)
-    axes.set_yticks(rows, [f"{name} ({found[name]['n']})" for name in names])
+    for row, (old, new) in enumerate(pairs):
+        colour = COLOURS["worse" if new < old else "after"]
+        axes.plot([old, new], [row, row], color=colour, linewidth=2.2, zorder=2)
+    series = {
+        "before": (dict(enumerate(before)), COLOURS["before"], COLOURS["paper"]),
+        "after": (
+            {row: new for row, (old, new) in enumerate(pairs) if not new < old},
+            *2 * (COLOURS["after"],),
+        ),
+        "after, and lower": (
+            {row: new for row, (old, new) in enumerate(pairs) if new < old},
+            *2 * (COLOURS["worse"],),
+        ),
+    }
+    for label, (dots, edge, face) in series.items():
+        if not all(map(math.isnan, dots.values())):
+            look = {"s": 46, "linewidths": 1.6, "zorder": 3, "clip_on": False}
+            look |= {"color": face, "edgecolors": edge, "label": label}
+            axes.scatter(list(dots.values()), list(dots), **look)
+    axes.set_yticks(
+        range(len(names)), [f"{_label(n)} ({found[n]['n']})" for n in names]
+    )
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(-2, 102)
     axes.set_xticks(range(0, 101, 25))
     axes.tick_params(left=False, top=True, labeltop=len(names) > 12)
-    gated = "and the gates " if prefix else ""
-    axes.set_xlabel(f"answers that pass {gated}(%)".replace("  ", " "))
-    handles = [
-        axes.scatter([], [], color=paper, edgecolors=COLOURS["before"], **dots),
-        axes.scatter([], [], color=COLOURS["after"], **dots),
-        axes.scatter([], [], color=COLOURS["worse"], **dots),
-    ]
-    labels = ["before", "after", "after, and lower"]
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, columnspacing=1)
+    axes.set_xlabel(f"answers that pass {'and the gates ' if prefix else ''}(%)")
+    figure.legend(**_LEGEND)
     return Plot(
         "With the gates" if prefix else "Constraint met",
         "Each line goes from the share of answers that meet this type of constraint "
@@ -165,36 +166,32 @@ def _by_type(by_type: Mapping[str, Mapping[str, Any]], prefix: str) -> Plot | No
         ["type", "prompts", "before (%)", "after (%)"],
         [
             [name, str(found[name]["n"]), _text(old, 1), _text(new, 1)]
-            for name, old, new in zip(names, before, after, strict=True)
+            for name, (old, new) in zip(names, pairs, strict=True)
         ],
     )
 
 
-def _losses(curves: Mapping[str, Sequence[Value]]) -> Plot | None:
-    lines = {
+def _losses(curves: Curves) -> Plot | None:
+    panels = {
         "loss": Panel("loss", [], None),
         "dpo": Panel("DPO (nats / pair)", [], math.log(2), "ln 2: no preference"),
         "nll": Panel("NLL (nats / token)", []),
         "nll_paraphrase": Panel("NLL, paraphrase\n(nats / token)", []),
         "contrastive": Panel("contrastive\n(nats / example)", []),
     }
-    panels = [
+    drawn = [
         panel._replace(lines=[Line("", "after", curves[name])])
-        for name, panel in lines.items()
+        for name, panel in panels.items()
         if name in curves
     ]
-    return _curves(
-        "Loss and its terms",
+    caption = (
         "The loss is what the optimiser lowers, a weighted sum of the terms below it; "
-        "thin lines are single steps, thick ones their moving mean.",
-        "loss",
-        curves,
-        panels,
-        [name for name in lines if name in curves],
+        "thin lines are single steps, thick ones their moving mean."
     )
+    return _curves("Loss and its terms", caption, "loss", curves, drawn, [*panels])
 
 
-def _margins(curves: Mapping[str, Sequence[Value]]) -> Plot | None:
+def _margins(curves: Curves) -> Plot | None:
     panels = []
     if "margin" in curves:
         line = Line("", "after", curves["margin"])
@@ -203,47 +200,42 @@ def _margins(curves: Mapping[str, Sequence[Value]]) -> Plot | None:
         shares = [None if v is None else 100 * v for v in curves["accuracy"]]
         line = Line("", "after", shares)
         panels.append(Panel("pairs in the right\norder (%)", [line], 50.0, "chance"))
-    return _curves(
-        "Margin and accuracy on training pairs",
+    title = "Margin and accuracy on training pairs"
+    caption = (
         "The margin is how much more than the untrained model the policy favours the "
-        "preferred answer; a pair counts as right where that is above zero.",
-        "margin",
-        curves,
-        panels,
-        [name for name in ("margin", "accuracy") if name in curves],
+        "preferred answer; a pair counts as right where that is above zero."
     )
+    return _curves(title, caption, "margin", curves, panels, ["margin", "accuracy"])
 
 
-def _logprobs(curves: Mapping[str, Sequence[Value]]) -> Plot | None:
-    names = {"chosen_logprob": "chosen", "rejected_logprob": "rejected"}
+def _logprobs(curves: Curves) -> Plot | None:
+    names = {"chosen_logprob": "preferred", "rejected_logprob": "rejected"}
     lines = [
-        Line("preferred" if colour == "chosen" else colour, colour, curves[name])
-        for name, colour in names.items()
+        Line(label, name.split("_")[0], curves[name])
+        for name, label in names.items()
         if name in curves
     ]
-    return _curves(
-        "How likely the answers are",
+    panels = [Panel("log p of the answer\n(nats, mean)", lines)] if lines else []
+    caption = (
         "The gap should widen because rejected answers become less likely, not because "
-        "preferred ones fall more slowly: the upper line should stay level or rise.",
-        "logprobs",
-        curves,
-        [Panel("log p of the answer\n(nats, mean)", lines)] if lines else [],
-        [name for name in names if name in curves],
+        "preferred ones fall more slowly: the upper line should stay level or rise."
     )
+    title = "How likely the answers are"
+    return _curves(title, caption, "logprobs", curves, panels, [*names])
 
 
 def _curves(
     title: str,
     caption: str,
     name: str,
-    curves: Mapping[str, Sequence[Value]],
+    curves: Curves,
     panels: Sequence[Panel],
     columns: Sequence[str],
 ) -> Plot | None:
     if not panels:
         return None
-    steps = [_known(step) for step in curves["step"]]
-    height = 2.7 if len(panels) == 1 else 0.5 + 1.45 * len(panels)
+    steps = curves["step"]
+    height = 2.7 if len(panels) == 1 else 0.5 + 1.35 * len(panels)
     figure, drawn = subplots([1] * len(panels), height, is_shared=True)
     window = max(1, len(steps) // 20)
     for axes, panel in zip(drawn, panels, strict=True):
@@ -254,40 +246,25 @@ def _curves(
             smooth = _moving_mean(values, window)
             axes.plot(steps, smooth, color=colour, linewidth=2.2, label=line.label)
         if panel.level is not None:
-            axes.axhline(
-                panel.level, color=COLOURS["muted"], linewidth=1, dashes=(4, 3)
+            muted = {"color": COLOURS["muted"]}
+            axes.axhline(panel.level, linewidth=1, dashes=(4, 3), **muted)
+            place = {"xycoords": ("axes fraction", "data"), "ha": "right"}
+            offset = {"xytext": (0, 3), "textcoords": "offset points"}
+            axes.annotate(
+                panel.level_label, (1, panel.level), **place, **offset, **muted
             )
-            if panel.level_label:
-                place = (1, panel.level)
-                axes.annotate(
-                    panel.level_label,
-                    place,
-                    (0, 3),
-                    xycoords=("axes fraction", "data"),
-                    textcoords="offset points",
-                    ha="right",
-                    color=COLOURS["muted"],
-                )
         axes.set_ylabel(panel.ylabel)
         axes.margins(x=0.01)
         axes.locator_params(axis="y", nbins=4)
         if len(panel.lines) > 1:
-            figure.legend(*axes.get_legend_handles_labels(), **_LEGEND)
+            figure.legend(**_LEGEND)
     drawn[-1].set_xlabel("optimiser step")
-    shown = _spread(len(steps), _TABLE_ROWS)
-    return Plot(
-        title,
-        caption,
-        to_svg(figure, name),
-        ["step", *columns],
-        [
-            [f"{steps[i]:.0f}", *(_text(curves[c][i], 4) for c in columns)]
-            for i in shown
-        ],
-    )
-
-
-_LEGEND = {"loc": "outside upper right", "ncols": 3, "columnspacing": 1.2}
+    columns = [column for column in columns if column in curves]
+    rows = [
+        [f"{steps[i]:.0f}", *(_text(curves[column][i], 4) for column in columns)]
+        for i in _spread(len(steps), _TABLE_ROWS)
+    ]
+    return Plot(title, caption, to_svg(figure, name), ["step", *columns], rows)
 
 
 def _answer_lengths(bins: Mapping[str, Any] | None) -> Plot | None:
@@ -336,9 +313,10 @@ def _shares(
         )
         axes.axvline(bins["means"][key], color=colour, linewidth=1.6, dashes=(4, 3))
     axes.set_xlabel(xlabel)
+    axes.locator_params(axis="x", integer=True)
     axes.set_ylabel("share of answers (%)")
     axes.set_ylim(bottom=0)
-    figure.legend(*axes.get_legend_handles_labels(), **_LEGEND)
+    figure.legend(**_LEGEND)
     means = ["mean", *(_text(bins["means"][key], 1) for key in counts)]
     header = [xlabel, *(labels[key] for key in counts)]
     return Plot(
@@ -360,19 +338,14 @@ def _cosines(bins: Mapping[str, Any] | None) -> Plot | None:
         options = {"baseline": base, "fill": True, "color": colour, "alpha": 0.85}
         axes.stairs(top, bins["edges"], label=labels[key], **options)
         base = top
+    cut = "The cut drops a share of each task's own samples, so the colours overlap"
     if bins["cut"] is not None:
+        cut = "The dashed line is the cut"
         axes.axvline(bins["cut"], color=COLOURS["ink"], linewidth=1.6, dashes=(4, 3))
     axes.set_xlabel("cosine to the preferred answer")
     axes.set_ylabel("samples")
     axes.set_ylim(bottom=0)
-    figure.legend(*axes.get_legend_handles_labels(), **_LEGEND)
-    cut = (
-        "The dashed line is the cut"
-        if bins["cut"] is not None
-        else (
-            "The cut drops a share of each task's own samples, so the colours overlap"
-        )
-    )
+    figure.legend(**_LEGEND)
     return Plot(
         "Self-Contrast: similarity to the preferred answer",
         "Samples most like the preferred answer may be good answers themselves and are "
@@ -387,7 +360,7 @@ def _bins(bins: Mapping[str, Any], counts: Mapping[str, Any]) -> list[list[str]]
     edges = [f"{edge:g}" for edge in bins["edges"]]
     return [
         [f"{low} to {high}", *(str(values[i]) for values in counts.values())]
-        for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
+        for i, (low, high) in enumerate(itertools.pairwise(edges))
     ]
 
 
@@ -408,12 +381,14 @@ def _spread(count: int, most: int) -> list[int]:
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
+def _label(name: str) -> str:
+    """A name from the run on one short line."""
+    line = " ".join(name.split())
+    return line if len(line) <= 40 else f"{line[:39]}…"
+
+
 def _percent(share: Value) -> float:
     return math.nan if share is None else 100 * share
-
-
-def _known(value: Value) -> float:
-    return -math.inf if value is None else float(value)
 
 
 def _text(value: Value, digits: int) -> str:

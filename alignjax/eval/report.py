@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alignjax.eval import page, run_files
-from alignjax.eval.run_files import Evaluation, Row, Run
+from alignjax.eval.run_files import Row, Run, Source
 
 FORMAT = "alignjax-report/1"
 _POINTS = 300  # most points of a curve; longer runs are averaged
@@ -104,7 +104,7 @@ def collect(run: Run) -> dict[str, Any]:
         "ambiguous": both("constraint", "ambiguous"),
         "changes": dict(Counter(run_files.change(*pair) for pair in pairs)) or None,
         "by_type": _by_type(run),
-        "gates": results.mapping("gates") or None,
+        "gates": _gates(results),
         "answer_length": _histogram(
             {
                 "before": before.numbers("length", "tokens"),
@@ -147,8 +147,9 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _both(before: float | None, after: float | None) -> dict[str, Any]:
-    is_known = before is not None and after is not None
-    change = round(after - before, 9) if is_known else None
+    change = None
+    if before is not None and after is not None:
+        change = round(after - before, 9)
     return {"before": before, "after": after, "change": change}
 
 
@@ -174,7 +175,8 @@ def _interval(
     mean = sum(map(sum, by_task.values())) / len(pairs)
     squares = sum((sum(d) - mean * len(d)) ** 2 for d in by_task.values())
     error = math.sqrt(squares * tasks / (tasks - 1)) / len(pairs)
-    return [round(mean - 1.96 * error, 6), round(mean + 1.96 * error, 6)]
+    low, high = mean - 1.96 * error, mean + 1.96 * error
+    return [round(max(low, -1.0), 6), round(min(high, 1.0), 6)]
 
 
 def _by_type(run: Run) -> dict[str, dict[str, Any]]:
@@ -188,6 +190,14 @@ def _by_type(run: Run) -> dict[str, dict[str, Any]]:
             entry[when] = _share(counts.get("passed", 0), entry["n"])
             entry[f"gated_{when}"] = _share(counts.get("gated_passed", 0), entry["n"])
     return dict(sorted(table.items()))
+
+
+def _gates(results: Source) -> dict[str, Any] | None:
+    if not results.content:
+        return None
+    rates = ("own_task_pass_rate", "other_task_pass_rate", "n_own", "n_other")
+    numbers = {name: results.number("gates", name) for name in rates}
+    return {"thresholds": results.mapping("gates", "thresholds"), **numbers}
 
 
 def _data(run: Run) -> dict[str, Any]:
@@ -274,43 +284,43 @@ def _numbers_that_look_bad(report: Mapping[str, Any]) -> Iterator[str]:
         change = report[name]["change"]
         if change is not None and change < 0:
             yield f"{words} fell by {-100 * change:.1f} points"
-    raw, gated = (report[name]["change"] for name in list(_ACCURACIES)[:2])
-    if raw is not None and gated is not None and raw >= _CLEAR_GAIN:
-        if gated < _GATED_PART * raw:
-            yield (
-                f"{100 * raw:.1f} points were gained, but only {100 * gated:.1f} with "
-                "the gates: part of the gain is text that is no longer an answer"
-            )
+    raw = report["constraint_accuracy"]["change"] or 0.0
+    gated = report["gated_constraint_accuracy"]["change"] or 0.0
+    if raw >= _CLEAR_GAIN and gated < _GATED_PART * raw:
+        yield (
+            f"{100 * raw:.1f} points were gained, but only {100 * gated:.1f} with the "
+            "gates: part of the gain is text that is no longer an answer"
+        )
     tokens = report["mean_response_tokens"]
     if tokens["change"] is not None and tokens["after"] < _SHORT * tokens["before"]:
         yield (
-            f"answers became much shorter: {tokens['before']:.1f} -> "
-            f"{tokens['after']:.1f} tokens on average"
+            f"answers became much shorter: {tokens['after']:.1f} tokens on average, "
+            f"{tokens['before']:.1f} before"
         )
     logprob = report["chosen_logprob"]
-    if logprob["change"] is not None:
-        if logprob["change"] < -_LOGPROB_FALL * abs(logprob["before"]):
-            yield (
-                "preferred answers became much less likely: log p "
-                f"{logprob['before']:.1f} -> {logprob['after']:.1f} nats"
-            )
+    fall = -(logprob["change"] or 0.0)
+    if fall > 0 and fall > _LOGPROB_FALL * abs(logprob["before"]):
+        yield (
+            "preferred answers became much less likely: log p is "
+            f"{logprob['after']:.1f} nats, {logprob['before']:.1f} before"
+        )
     truncated = report["truncated"]["after"]
     if truncated is not None and truncated > _TRUNCATED:
         yield f"{100 * truncated:.0f} % of the answers were cut off at the length limit"
-    if (report["witness_share"] or 0) > _WITNESSES:
+    edits = report["witness_share"] or 0.0
+    if edits > _WITNESSES:
         yield (
-            f"{100 * report['witness_share']:.0f} % of the preferred answers are edited "
-            "texts, not the model's own samples"
+            f"{100 * edits:.0f} % of the preferred answers are edits, not the model's "
+            "own samples"
         )
-    rates = [
-        (report["gates"] or {}).get(f"{task}_task_pass_rate")
-        for task in ("own", "other")
-    ]
-    if None not in rates and rates[0] - rates[1] < _GATE_GAP:
-        yield (
-            "the gates hardly tell an answer to the task from an answer to another: "
-            f"{100 * rates[0]:.0f} % and {100 * rates[1]:.0f} % pass"
-        )
+    if report["gates"]:
+        own = report["gates"]["own_task_pass_rate"] or 0.0
+        other = report["gates"]["other_task_pass_rate"] or 0.0
+        if own - other < _GATE_GAP:
+            yield (
+                "the gates hardly tell an answer to the task from an answer to "
+                f"another: {100 * own:.0f} % and {100 * other:.0f} % pass"
+            )
 
 
 def _broken_comparisons(run: Run) -> Iterator[str]:

@@ -49,7 +49,7 @@ _STYLE = {
     "legend.handlelength": 1.4,
     "legend.fontsize": 11.0,
 }
-_WIDTH = 6.2  # inches of 72 px: narrow enough that text stays readable on a phone
+_WIDTH = 5.6  # inches of 72 px: narrow enough that text stays readable on a phone
 
 
 def style() -> AbstractContextManager[None]:

@@ -85,13 +85,11 @@ def fold(adapter: Params, base: Params, *, scale: float) -> Params:
     blocks = dict(base["blocks"])
     for name, entry in adapter["blocks"].items():
         kernel = blocks[name]["kernel"]
-        depth, size_in, rank = entry["lora_a"].shape
-        size_out = entry["lora_b"].shape[2]
-        if kernel.shape != (depth, size_in, size_out):
+        changed = (*entry["lora_a"].shape[:2], entry["lora_b"].shape[2])
+        if kernel.shape != changed:
             raise ValueError(
-                f"the adapter of {name!r} changes kernels of shape "
-                f"{(depth, size_in, size_out)}, the model's are {kernel.shape}; it "
-                "belongs to another model"
+                f"the adapter of {name!r} changes kernels of shape {changed}, the "
+                f"model's are {kernel.shape}; it belongs to another model"
             )
         delta = jnp.einsum("lir,lro->lio", entry["lora_a"], entry["lora_b"])
         blocks[name] = {"kernel": (kernel + scale * delta).astype(kernel.dtype)}

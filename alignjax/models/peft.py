@@ -119,6 +119,6 @@ def _config(folder: Path) -> tuple[int, float]:
     for field, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
         if type(about.get(field)) not in kinds or not about[field] > 0:
             raise ValueError(
-                f"{path}: {field} is {about.get(field)!r:.80}; expected a number above 0"
+                f"{path}: {field} is {about.get(field)!r:.80}; expected a number > 0"
             )
     return about["r"], about["lora_alpha"]

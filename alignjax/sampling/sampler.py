@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +18,11 @@ from alignjax.sampling import decode
 from alignjax.sampling.requests import Request, Result
 
 _BUCKET = 32  # prompts are padded to a multiple of this
-_PREFILL_ROWS = 8
+_PREFILL_ROWS = 2  # prompts trickle in; a wider call would mostly compute padding
 _CHUNK = 8  # decoding steps between two looks at what finished
 
 
+@runtime_checkable
 class TextCodec(Protocol):
     """What the sampler needs of a tokenizer."""
 

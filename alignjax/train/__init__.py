@@ -8,7 +8,8 @@ objective reads, with their defaults; any other is refused.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 from alignjax.train import objectives
 from alignjax.train.objectives import ObjectiveFunction
@@ -53,7 +54,8 @@ def find(name: str, options: Mapping[str, float]) -> tuple[Objective, dict[str, 
     """The objective of that name and its options, defaults filled in.
 
     Raises:
-      ValueError: unknown name, or an option that this objective does not read.
+      ValueError: unknown name, an option that this objective does not read, or one
+        out of its range.
     """
     if name not in OBJECTIVES:
         known = ", ".join(OBJECTIVES)
@@ -63,6 +65,23 @@ def find(name: str, options: Mapping[str, float]) -> tuple[Objective, dict[str, 
     if unread:
         reads = ", ".join(objective.options) or "no options"
         raise ValueError(
-            f"objective.options: {name!r} does not read {unread[0]!r} (it reads {reads})"
+            f"objective.options: {name!r} does not read {unread[0]!r} (it reads "
+            f"{reads})"
         )
+    for option, value in options.items():
+        is_allowed, allowed = _RANGES[option]
+        if not is_allowed(value):
+            raise ValueError(
+                f"objective.options.{option}: must be {allowed}, got {value:g}"
+            )
     return objective, {**objective.options, **options}
+
+
+_POSITIVE = (lambda value: 0 < value < math.inf, "above 0")
+_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "beta": _POSITIVE,
+    "bound": (lambda value: 1 <= value < math.inf, "1 or above"),
+    "label_smoothing": (lambda value: 0 <= value < 0.5, "in [0, 0.5)"),
+    "nll": (lambda value: 0 <= value < math.inf, "0 (none) or above"),
+    "temperature": _POSITIVE,
+}

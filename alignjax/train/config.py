@@ -26,6 +26,8 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise ValueError(f"rank must be 0 (none) or above, got {self.rank}")
+        if self.alpha <= 0:
+            raise ValueError(f"alpha must be > 0, got {self.alpha}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,11 @@ class OptimizerConfig:
             raise ValueError(f"warmup is a share in [0, 1), got {self.warmup}")
         if self.clip <= 0:
             raise ValueError(f"clip must be > 0, got {self.clip}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        for name, value in (("b1", self.b1), ("b2", self.b2)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +71,9 @@ class BatchConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} must be > 0")
+                raise ValueError(
+                    f"{field.name} must be > 0, got {getattr(self, field.name)}"
+                )
         if self.rows % self.microbatches:
             raise ValueError(
                 f"rows ({self.rows}) must be a multiple of microbatches "
@@ -87,7 +96,8 @@ class TrainConfig:
 
     Attributes:
       model: a known name (smollm2), a folder in Hugging Face's layout, or a hub id.
-      dataset: a dataset folder; only examples of its train split are read.
+      dataset: a dataset folder or file (see `data.records`); only its train split is
+        read.
       out: folder for checkpoints, metrics and the trained adapter or model.
       strategies: use only examples of these; empty = all.
       epochs: passes over the data. max_steps: stop earlier; 0 = no limit.
@@ -112,6 +122,8 @@ class TrainConfig:
     remat: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be > 0, got {self.epochs}")
         if self.save_every < 1:

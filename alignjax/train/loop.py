@@ -3,15 +3,18 @@
 
 Everything that a step depends on is a function of (config, dataset, weights, step), so
 a killed run that is started again ends in the same parameters.
+
+Where several processes train together, each does everything below; only the first
+writes files, except for checkpoints, which Orbax writes from all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -20,37 +23,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
-from alignjax import config as config_module
-from alignjax import models, sharding
+from alignjax import claim, models, sharding, whole_file
+from alignjax import config as configs
 from alignjax.checkpoint import Checkpoints
-from alignjax.data import encode, plan, records, reference, rows
-from alignjax.data.plan import Batch
-from alignjax.data.rows import Rows, Shape, Tokens
+from alignjax.data import records
 from alignjax.data.tokenizer import Tokenizer
 from alignjax.metrics import JsonlWriter
 from alignjax.models import Model, Params, decoder, lora, peft
 from alignjax.progress import Progress
-from alignjax.sampling import score
 from alignjax.train import Objective, find
 from alignjax.train.config import TrainConfig
-from alignjax.train.step import TrainState, make_train_step
+from alignjax.train.optimizer import adamw, initial, schedule
+from alignjax.train.setup import Setup, batch_of, prepare, with_reference
+from alignjax.train.step import Step, TrainState, make_train_step
 
 # |DPO term - ln 2| and |margin| allowed at step 0, where policy == reference.
 _STEP_0_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """What a run is made of, before its first step."""
-
-    examples: list[Tokens]
-    too_long: list[Tokens]
-    batches: list[Batch]
-    shape: Shape
-    reference: reference.Logprobs | None
 
 
 def train(
@@ -59,12 +50,14 @@ def train(
     model_folder: Path,
     tokenizer: Tokenizer,
     model_fingerprint: str,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Runs `config` to its end, continuing from the newest intact checkpoint.
 
     Args:
       model_folder: where the model in `config.model` was found.
       model_fingerprint: of its weights; names the reference cache.
+      say: receives a line about what was left out or damaged.
 
     Returns:
       The summary, also in `summary.json`.
@@ -72,151 +65,133 @@ def train(
     Raises:
       ValueError: the dataset, the config or the output folder is not usable, or the
         first step shows that policy and reference differ; says what to do.
+      OSError: the disk is full or not writable; checkpoints that are there stay.
+      SystemExit: status 143, after SIGTERM and a checkpoint.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     objective, options = find(config.objective.name, config.objective.options)
-    if objective.coupled and config.batch.microbatches > 1:
-        raise ValueError(
-            f"objective {config.objective.name!r} compares the examples of a batch "
-            "with each other, so microbatches would change it; set "
-            "batch.microbatches to 1"
-        )
-    out = Path(config.out)
-    dataset = records.read(config.dataset)
-    _claim(out, config, f"{dataset.digest} {model_fingerprint}")
-    model, base = models.load(model_folder, dtype=config.dtype)
-    setup = _setup(
-        config, objective, dataset, tokenizer, model, base, model_fingerprint, out
-    )
-    model, trainable, frozen, join = _trainable(config, model, base)
+    _check_objective(config, objective)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
-    trainable, frozen = (sharding.shard(tree, mesh) for tree in (trainable, frozen))
-    total = len(setup.batches)
-    optimizer = _optimizer(config, total)
-    state = TrainState(
-        jnp.zeros((), jnp.int32), trainable, jax.jit(optimizer.init)(trainable)
-    )
-    step = make_train_step(
-        objective.function, optimizer, model, join=join, options=options
-    )
-    with Checkpoints(out / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(state)
-        if restored is not None:
-            _, state, _ = restored
-        first = int(state.step)
-        with (
-            JsonlWriter(out / "metrics.jsonl", resume_step=first) as writer,
-            Progress("training", total=total) as progress,
-            _Termination() as termination,
-        ):
-            progress.start_at(first)
-            for index in range(first, total):
-                began = time.monotonic()
-                batch = _batch(setup, index, config.batch.microbatches)
-                state, metrics = step(state, frozen, sharding.shard_batch(batch, mesh))
-                row = {name: float(value) for name, value in metrics.items()}
-                if index == 0 and "dpo" in row:
-                    _check_step_0(row, config.dtype)
-                _check_finite(row, index)
-                row["learning_rate"] = float(_schedule(config, total)(index))
-                row["tokens"] = int((batch.group > 0).sum())
-                row["step_s"] = time.monotonic() - began
-                writer.write({"step": index + 1, **row})
-                progress.update(index + 1, _note(row))
-                done = index + 1 == total or termination.is_asked
-                if done or (index + 1) % config.save_every == 0:
-                    writer.sync()
-                    checkpoints.save(index + 1, state, about={"total": total})
-                if termination.is_asked:
-                    raise SystemExit(143)
-    _export(out, config, model, state.trainable, model_folder)
-    summary = _summary(config, setup, out, time.monotonic() - started)
+    _check_rows(config, mesh)
+    dataset = records.read(config.dataset)
+    model, base = models.load(model_folder, dtype=config.dtype)
+    setup = prepare(config, objective, dataset, tokenizer, model, say)
+    out = Path(config.out)
+    with claim.held(
+        out,
+        _identity(config, dataset.digest, model_fingerprint, tokenizer.fingerprint),
+        config=configs.dump(config),
+        what="training run",
+        writes=_is_first_process(),
+    ):
+        if objective.reference:
+            setup = with_reference(setup, config, model, base, model_fingerprint)
+        model, trainable, frozen, join = _trainable(config, model, base)
+        del base
+        trainable, frozen = (sharding.shard(tree, mesh) for tree in (trainable, frozen))
+        optimizer = adamw(config.optimizer, len(setup.batches))
+        step = make_train_step(
+            objective.function, optimizer, model, join=join, options=options
+        )
+        state = initial(optimizer, trainable, mesh)
+        state, wall_s = _run(config, setup, step, state, frozen, mesh, began, say)
+        trained = sharding.to_host(state.trainable)
+        summary = _summary(config, setup, wall_s)
+        if _is_first_process():
+            _export(out, config, model, trained, model_folder)
+            whole_file.write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
 
-def _claim(out: Path, config: TrainConfig, inputs: str) -> None:
-    """Marks the folder as this run's; refuses one that belongs to another.
-
-    Raises:
-      ValueError: the folder holds a run with another config, dataset or model.
-    """
-    identity = hashlib.sha256(
-        f"{config_module.digest(config)} {inputs}".encode()
-    ).hexdigest()
-    marker = out / "run.json"
-    if marker.is_file():
-        found = json.loads(marker.read_bytes())["identity"]
-        if found != identity:
-            raise ValueError(
-                f"{out}: belongs to another run (its config, dataset or model differ; "
-                f"see {out / 'config.yaml'}); choose another --out or remove the folder"
-            )
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(
-            f"{out}: is not empty and is not a training run; choose another --out"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(config_module.dump(config))
-    partial = out / "run.json.partial"
-    partial.write_text(json.dumps({"identity": identity}) + "\n")
-    os.replace(partial, marker)
-
-
-def _setup(
+def _run(
     config: TrainConfig,
-    objective: Objective,
-    dataset: records.Dataset,
-    tokenizer: Tokenizer,
-    model: Model,
-    base: Params,
-    model_fingerprint: str,
-    out: Path,
-) -> Setup:
-    """Examples as tokens, the plan of all batches, and the reference's scores."""
-    chosen = dataset.select("train", config.strategies)
-    if objective.reference:
-        chosen = [record for record in chosen if record.negatives]
-    else:
-        chosen = [dataclasses.replace(record, negatives=()) for record in chosen]
-    if not chosen:
+    setup: Setup,
+    step: Step,
+    state: TrainState,
+    frozen: Params,
+    mesh: Mesh,
+    began: float,
+    say: Callable[[str], None],
+) -> tuple[TrainState, float]:
+    """All steps that no checkpoint holds yet: (state, seconds of all sessions up to
+    their last checkpoint)."""
+    out, total = Path(config.out), len(setup.batches)
+    learning_rate = schedule(config.optimizer, total)
+    earlier_s = wall_s = 0.0
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(out / "checkpoints", warn=say))
+        restored = checkpoints.restore(state)
+        if restored is not None:
+            _, state, about = restored
+            earlier_s = wall_s = about.get("wall_s", 0.0)
+        first = int(state.step)
+        writer = None
+        if _is_first_process():
+            path = out / "metrics.jsonl"
+            writer = stack.enter_context(JsonlWriter(path, resume_step=first))
+        progress = stack.enter_context(Progress("training", total=total))
+        termination = stack.enter_context(_Termination())
+        progress.start_at(first)
+        for index in range(first, total):
+            step_began = time.monotonic()
+            batch = batch_of(setup, index, config.batch.microbatches)
+            state, metrics = step(state, frozen, sharding.shard_batch(batch, mesh))
+            row = {name: float(value) for name, value in metrics.items()}
+            if index == 0 and setup.reference is not None:
+                _check_step_0(row, config.dtype)
+            _check_finite(row, index)
+            row["learning_rate"] = float(jnp.asarray(learning_rate(index)))
+            row["tokens"] = int((batch.group > 0).sum())
+            row["step_s"] = time.monotonic() - step_began
+            if writer is not None:
+                writer.write({"step": index + 1, **row})
+                progress.update(index + 1, _note(row))
+            is_asked = termination.is_asked_anywhere()
+            is_last = index + 1 == total
+            if is_asked or is_last or (index + 1) % config.save_every == 0:
+                if writer is not None:
+                    writer.sync()
+                wall_s = earlier_s + time.monotonic() - began
+                about = {"total": total, "wall_s": wall_s}
+                checkpoints.save(index + 1, state, about=about)
+            if is_asked:
+                raise SystemExit(143)
+    return state, wall_s
+
+
+def _check_objective(config: TrainConfig, objective: Objective) -> None:
+    name = config.objective.name
+    if objective.coupled and config.batch.microbatches > 1:
         raise ValueError(
-            f"{config.dataset}: no training example for objective "
-            f"{config.objective.name!r} (strategies: {config.strategies or 'all'})"
+            f"objective {name!r} compares the examples of a batch with each other, so "
+            "microbatches would change it; set batch.microbatches to 1"
         )
-    # Ids sampled under another tokenizer mean nothing here.
-    same = dataset.template_fingerprint in (None, tokenizer.fingerprint)
-    encoded = encode.encode(chosen, tokenizer, reuse_ids=same)
-    fields = dataclasses.asdict(config.batch)
-    del fields["microbatches"]
-    shape = Shape(**fields)
-    examples, too_long = plan.fitting(encoded, shape)
-    batches = plan.batches(examples, shape, seed=config.seed, epochs=config.epochs)
-    if config.max_steps:
-        batches = batches[: config.max_steps]
-    logprobs = None
-    if objective.reference:
-        logprobs = _reference(config, examples, shape, model, base, model_fingerprint)
-    return Setup(examples, too_long, batches, shape, logprobs)
+    if objective.coupled:
+        raise ValueError(
+            f"objective {name!r} compares examples that must share a row (see "
+            "train.objectives), and no dataset says yet which belong together: build "
+            "the rows with data.rows and take the step from train.step"
+        )
 
 
-def _reference(
-    config: TrainConfig,
-    examples: list[Tokens],
-    shape: Shape,
-    model: Model,
-    base: Params,
-    model_fingerprint: str,
-) -> reference.Logprobs:
-    """The reference's log-probabilities, from the cache or computed once."""
-    folder = Path(config.out) / "reference"
-    name = reference.key(model_fingerprint, examples, dtype=config.dtype)
-    cached = reference.load(folder, name, examples)
-    if cached is None:
-        with Progress("reference", total=len(examples)) as progress:
-            cached = score(model, base, examples, shape, progress=progress.update)
-        reference.save(folder, name, cached)
-    return cached
+def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
+    """The rows of a microbatch are split over data and fsdp."""
+    size = config.batch.rows // config.batch.microbatches
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if size % parts:
+        raise ValueError(
+            f"batch.rows / batch.microbatches = {size} rows cannot be split over "
+            f"mesh.data x mesh.fsdp = {parts} devices; make batch.rows a multiple of "
+            f"{parts * config.batch.microbatches}"
+        )
+
+
+def _identity(config: TrainConfig, *inputs: str) -> str:
+    """Digest of what decides the result: the config, and the inputs by their content;
+    where files lie is no part of it."""
+    placeless = dataclasses.replace(config, model="", dataset="", out="")
+    parts = [configs.digest(placeless), *inputs]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _trainable(
@@ -235,38 +210,6 @@ def _trainable(
     )
     trainable, frozen = lora.split(params)
     return decoder.build(model_config), trainable, frozen, lora.join
-
-
-def _schedule(config: TrainConfig, total: int) -> optax.Schedule:
-    """Linear warm-up, then linear decay to zero after the last step."""
-    peak = config.optimizer.learning_rate
-    warmup = max(1, round(config.optimizer.warmup * total))
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(peak / warmup, peak, warmup - 1),
-            optax.linear_schedule(peak, 0.0, max(1, total - warmup + 1)),
-        ],
-        [warmup - 1],
-    )
-
-
-def _optimizer(config: TrainConfig, total: int) -> optax.GradientTransformation:
-    c = config.optimizer
-    return optax.chain(
-        optax.clip_by_global_norm(c.clip),
-        optax.adamw(
-            _schedule(config, total), b1=c.b1, b2=c.b2, weight_decay=c.weight_decay
-        ),
-    )
-
-
-def _batch(setup: Setup, index: int, microbatches: int) -> Rows:
-    """Batch `index` as arrays with a leading microbatch axis."""
-    batch = rows.build(setup.batches[index], setup.examples, setup.shape)
-    if setup.reference is not None:
-        batch = rows.with_reference(batch, setup.reference)
-    size = setup.shape.rows // microbatches
-    return jax.tree.map(lambda x: x.reshape(microbatches, size, *x.shape[1:]), batch)
 
 
 def _check_step_0(row: dict[str, float], dtype: str) -> None:
@@ -299,26 +242,23 @@ def _note(row: dict[str, float]) -> str:
 
 
 def _export(
-    out: Path, config: TrainConfig, model: Model, trainable: Params, folder: Path
+    out: Path, config: TrainConfig, model: Model, trained: Params, folder: Path
 ) -> None:
     """Writes what was trained: a PEFT adapter, or a model folder."""
-    trainable = jax.tree.map(np.asarray, trainable)
     if config.adapter.rank:
-        peft.write(out / "adapter", trainable, model.config, base=config.model)
+        peft.write(out / "adapter", trained, model.config, base=config.model)
     else:
-        models.save(out / "model", trainable, model.config, like=folder)
+        models.save(out / "model", trained, model.config, like=folder)
 
 
-def _summary(
-    config: TrainConfig, setup: Setup, out: Path, wall_s: float
-) -> dict[str, Any]:
-    pairs = sum(len(example.responses) - 1 for example in setup.examples)
-    summary = {
+def _summary(config: TrainConfig, setup: Setup, wall_s: float) -> dict[str, Any]:
+    return {
         "objective": config.objective.name,
         "steps": len(setup.batches),
         "examples": len(setup.examples),
-        "pairs": pairs,
-        "too_long": len(setup.too_long),
+        "pairs": sum(len(example.responses) - 1 for example in setup.examples),
+        "without_negatives": setup.without_negatives,
+        "too_long": setup.too_long,
         "tokens": sum(
             setup.examples[index].length
             for batch in setup.batches
@@ -327,15 +267,17 @@ def _summary(
         ),
         "wall_s": round(wall_s, 2),
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    return summary
+
+
+def _is_first_process() -> bool:
+    return jax.process_index() == 0
 
 
 class _Termination:
     """Turns SIGTERM into a checkpoint after the current step, then exit status 143."""
 
     def __init__(self) -> None:
-        self.is_asked = False
+        self._is_asked = False
 
     def __enter__(self) -> _Termination:
         self._before = signal.signal(signal.SIGTERM, self._ask)
@@ -344,5 +286,13 @@ class _Termination:
     def __exit__(self, *exception: object) -> None:
         signal.signal(signal.SIGTERM, self._before)
 
+    def is_asked_anywhere(self) -> bool:
+        """Whether any process was asked. All get the same answer, since the signal
+        reaches them at different steps and a checkpoint needs them all."""
+        if jax.process_count() == 1:
+            return self._is_asked
+        asked = multihost_utils.process_allgather(jnp.asarray(self._is_asked))
+        return bool(asked.any())
+
     def _ask(self, number: int, frame: object) -> None:
-        self.is_asked = True
+        self._is_asked = True

@@ -4,7 +4,8 @@ training: a loss knows arrays, an objective knows where in the rows they stand."
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -36,10 +37,8 @@ class Outcome(NamedTuple):
     metrics: dict[str, Term]
 
 
-class ObjectiveFunction(Protocol):
-    def __call__(
-        self, model: Model, params: Params, batch: Rows, **options: float
-    ) -> Outcome: ...
+# (model, params, batch, *, the options that it reads) -> Outcome
+ObjectiveFunction = Callable[..., Outcome]
 
 
 def sft(model: Model, params: Params, batch: Rows) -> Outcome:
@@ -67,7 +66,7 @@ def preference(
     """
     logprobs, _ = row_logprobs(model, params, batch)
     policy = _pairs(_by_response(logprobs, batch), batch)
-    reference = _pairs(_by_response(batch.reference, batch), batch)
+    reference = _pairs(_by_response(jnp.asarray(batch.reference), batch), batch)
     loss = losses.dpo(policy, reference, beta=beta, label_smoothing=label_smoothing)
     reward = losses.implicit_rewards(policy, reference, beta=beta)
     weight = batch.pair_weight.reshape(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer, state.trainable
         )
-        trainable = optax.apply_updates(state.trainable, updates)
+        trainable = cast(Params, optax.apply_updates(state.trainable, updates))
         metrics["grad_norm"] = optax.global_norm(gradient)
         return TrainState(state.step + 1, trainable, optimizer_state), metrics
 

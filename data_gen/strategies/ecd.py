@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 
 from alignjax import constraints
 from alignjax.constraints import Constraint, Verdict
-from data_gen import filters
+from data_gen import demonstrations, filters
+from data_gen.demonstrations import STOCK
 from data_gen.engines import Generate, Settings
 from data_gen.prompts import instruct, known_types
 from data_gen.proof import prove
@@ -33,6 +34,7 @@ from data_gen.strategies.answers import (
 )
 
 NAME = "ecd"
+_WAVE = 2  # samples asked for at once
 STAGES = ("tasks", "answered", "constrained", "sampled", "witness", "pairs", "exported")
 
 
@@ -42,9 +44,12 @@ class ECD:
 
     Args:
       types: constraint types; () takes all.
+      prompts: training tasks to use; 0 takes all.
       rounds: constraints that are added, one a round.
-      samples: answers to each evolved instruction, of which the first that passes is
-        preferred.
+      samples: at most so many answers to each evolved instruction, of which the first
+        that passes is preferred; two are asked for at a time.
+      demonstrations: worked examples shown while these are sampled, 0 to 6; they are
+        no part of the example's prompt.
       greedy_first: the first of them is greedy: the likeliest answer, and for small
         models the best one.
       temperature, top_p: of the others.
@@ -58,8 +63,10 @@ class ECD:
     """
 
     types: tuple[str, ...] = ()
+    prompts: int = 0
     rounds: int = 2
     samples: int = 4
+    demonstrations: int = 0
     greedy_first: bool = True
     temperature: float = 0.7
     top_p: float = 1.0
@@ -73,7 +80,12 @@ class ECD:
     def __post_init__(self) -> None:
         known_types(self.types)
         least = {"rounds": 1, "samples": 1, "base_samples": 1, "max_negatives": 1}
-        for name, low in {**least, "max_new_tokens": 1, "held_out": 0}.items():
+        for name, low in {
+            **least,
+            "max_new_tokens": 1,
+            "held_out": 0,
+            "prompts": 0,
+        }.items():
             if asdict(self)[name] < low:
                 raise ValueError(
                     f"{name} must be at least {low}, got {asdict(self)[name]}"
@@ -87,6 +99,11 @@ class ECD:
             raise ValueError(
                 "temperature 0 gives the same answer every time; set samples to 1, or "
                 "temperature above 0"
+            )
+        if not 0 <= self.demonstrations <= len(STOCK):
+            raise ValueError(
+                f"demonstrations must be in [0, {len(STOCK)}], got "
+                f"{self.demonstrations}"
             )
         if not 0 <= self.max_witness_share <= 1:
             raise ValueError(
@@ -148,18 +165,18 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
             break
         trail.count(number, "constrained")
         messages = (Message("user", instruction.text),)
-        requests = _requests(f"{name}/{number}", messages, config, context)
-        received = yield requests
-
-        answers = [
-            answer
-            for samples, request in zip(received, requests, strict=True)
-            for answer in gated(
-                samples, request, instruction.parts, number, context, trail
-            )
-        ]
-        answers = on_topic(parent, answers, number, context, trail)
-        own = [judged(answer, asked) for answer in answers]
+        step = f"{name}/{number}"
+        shown = demonstrations.turns(asked, count=config.demonstrations, name=step)
+        own: list[Answer] = []
+        for wave, request in enumerate(
+            _requests(step, shown + messages, config, context)
+        ):
+            if wave and any(answer.passes for answer in own):
+                break
+            (samples,) = yield (request,)
+            answers = gated(samples, request, instruction.parts, number, context, trail)
+            answers = on_topic(parent, answers, number, context, trail)
+            own += [judged(answer, asked) for answer in answers]
         _note_failures(own, asked, number, trail)
         chosen = next((answer for answer in own if answer.passes), None)
         if chosen is not None:
@@ -188,8 +205,9 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
             constraints=tuple(constraint.to_json() for constraint in asked),
             proof=prove(asked, chosen.text, [n.text for _, n in negatives]),
             provenance={
-                **context.provenance(requests[-1], task.text),
+                **context.provenance(request, task.text),
                 "samples": config.samples,
+                "demonstrations": len(shown) // 2,
                 "greedy_first": config.greedy_first,
                 "quota": quota,
                 "passing_samples": sum(answer.passes for answer in own),
@@ -251,8 +269,8 @@ def newest_type(example: Example) -> str:
 
 def _requests(
     name: str, messages: tuple[Message, ...], config: ECD, context: Context
-) -> tuple[Generate, ...]:
-    """One greedy answer, if that is wanted, and the rest at `temperature`."""
+) -> list[Generate]:
+    """Up to `samples` answers: one greedy, if that is wanted, then two at a time."""
     greedy = Settings(temperature=0.0, max_new_tokens=config.max_new_tokens)
     sampled = Settings(
         temperature=config.temperature,
@@ -260,11 +278,15 @@ def _requests(
         max_new_tokens=config.max_new_tokens,
     )
     requests = []
+    left = config.samples
     if config.greedy_first:
         requests.append(context.ask(name, "greedy", messages, 1, greedy))
-    if rest := config.samples - len(requests):
-        requests.append(context.ask(name, "sampled", messages, rest, sampled))
-    return tuple(requests)
+        left -= 1
+    while left > 0:
+        step = f"sampled/{len(requests)}"
+        requests.append(context.ask(name, step, messages, min(left, _WAVE), sampled))
+        left -= _WAVE
+    return requests
 
 
 def _counterexample(

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small GGUF file, written as llama.cpp's converter writes one."""
+"""What the tests of models share: golden values, fetched models, and a small GGUF
+file, written as llama.cpp's converter writes one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,27 @@ def llama_cpp_permute(weight: np.ndarray, heads: int) -> np.ndarray:
         .swapaxes(1, 2)
         .reshape(weight.shape)
     )
+
+
+@pytest.fixture(scope="session")
+def golden(root: Path) -> Path:
+    """The folder of golden values; see make_golden.py in it."""
+    return root / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def fetched() -> Callable[[str], Path]:
+    """The folder of a fetched model by its name; skips where it is not there."""
+    # Not at the top: JAX must not be imported before pytest_configure has run.
+    from alignjax import fetch
+
+    def find(name: str) -> Path:
+        folder = fetch.home(os.environ) / "models" / name
+        if not (folder / "model.safetensors").is_file():
+            pytest.skip(f"{folder} is not there: alignjax fetch {name}")
+        return folder
+
+    return find
 
 
 @pytest.fixture
