@@ -44,8 +44,6 @@ def test_the_order_is_the_same_in_another_process():
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 @settings(max_examples=30, deadline=None)
 def test_each_epoch_holds_each_example_once(seed, epochs):
-    """Which batches an epoch fills does not follow from its order alone (a batch is
-    closed by the next example that fits nowhere), but the counts do."""
     batches = plan.batches(EXAMPLES, SHAPE, seed=seed, epochs=epochs)
     counts = [flat(batches).count(index) for index in range(len(EXAMPLES))]
     assert counts == [epochs] * len(EXAMPLES)
@@ -112,9 +110,8 @@ def test_examples_that_fit_no_row_are_reported():
 def test_one_pass_for_scoring_holds_everything_once():
     batches = plan.in_order(EXAMPLES, SHAPE)
     assert sorted(flat(batches)) == list(range(len(EXAMPLES)))
-    lengths = [EXAMPLES[index].length for batch in batches for index in flat([batch])]
-    assert batches[0][0][0] == min(range(23), key=lambda i: EXAMPLES[i].length)
-    assert len(lengths) == 23
+    longest = [max(EXAMPLES[i].length for i in flat([batch])) for batch in batches]
+    assert longest == sorted(longest)
 
 
 def test_nothing_to_plan_is_an_error():

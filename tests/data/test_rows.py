@@ -110,25 +110,25 @@ def test_too_many_rows_are_refused():
 
 ids = st.integers(0, 49)
 lists = st.lists(ids, min_size=1, max_size=8).map(tuple)
-examples = st.lists(
-    st.builds(
-        Tokens,
-        id=st.just("x"),
-        prompt=lists,
-        responses=st.lists(lists, min_size=1, max_size=4).map(tuple),
-    ),
-    min_size=1,
-    max_size=6,
+drawn = st.lists(
+    st.tuples(lists, st.lists(lists, min_size=1, max_size=4)), min_size=1, max_size=6
 )
+
+
+def made(given_: list[tuple]) -> list[Tokens]:
+    return [Tokens("x", prompt, tuple(responses)) for prompt, responses in given_]
+
+
 PACKED = Shape(rows=2, time=64, blocks=8, block=16, scored=48)
 ALONE = Shape(rows=1, time=16, blocks=1, block=16, scored=8)
 
 
-@given(examples)
+@given(drawn)
 @settings(max_examples=100, deadline=None)
 def test_sources_positions_and_homes_agree_with_the_definition_of_visibility(given_):
-    (batch, *_) = plan.in_order(given_, PACKED)
-    built = rows.build(batch, given_, PACKED)
+    examples = made(given_)
+    (batch, *_) = plan.in_order(examples, PACKED)
+    built = rows.build(batch, examples, PACKED)
     blocks, home = built.blocks.tokens, built.blocks.home
     for row in range(PACKED.rows):
         group, branch = built.group[row], built.branch[row]
@@ -156,20 +156,22 @@ def model(random_params):
 
 def test_packed_responses_score_as_they_do_alone(model):
     """Every response scored in packed rows, beside others and behind a shared prompt,
-    and once more alone behind its own prompt in a row of its own."""
+    and once more alone behind its own prompt in a row of its own. Values are around
+    -30, which float32 holds to 2e-6."""
 
-    @given(examples)
-    @settings(max_examples=20, deadline=None)
+    @given(drawn)
+    @settings(max_examples=15, deadline=None)
     def check(given_):
-        packed = score(*model, given_, PACKED)
+        packed = score(*model, made(given_), PACKED)
         alone = [
-            Tokens("y", example.prompt, (response,))
-            for example in given_
-            for response in example.responses
+            Tokens("y", prompt, (response,))
+            for prompt, responses in given_
+            for response in responses
         ]
         expected = iter(score(*model, alone, ALONE))
         for ranks in packed:
             for values in ranks:
-                np.testing.assert_allclose(values, next(expected)[0], atol=1e-5)
+                own = next(expected)[0]
+                np.testing.assert_allclose(values, own, rtol=1e-5, atol=1e-5)
 
     check()

@@ -109,7 +109,7 @@ def test_rope_is_read_where_old_and_new_files_keep_it():
 def test_a_decoder_config_that_cannot_be_run_is_refused_by_field(
     changed: dict[str, Any], message: str
 ):
-    with pytest.raises(ValueError, match="folder/config.json") as caught:
+    with pytest.raises(ValueError, match=r"^folder/") as caught:
         convert.decoder_config({**LLAMA, **changed}, where="folder/config.json")
     assert message in str(caught.value)
 
@@ -129,7 +129,7 @@ def test_a_decoder_config_that_cannot_be_run_is_refused_by_field(
 def test_an_encoder_config_that_cannot_be_run_is_refused_by_field(
     changed: dict[str, Any], message: str
 ):
-    with pytest.raises(ValueError, match="folder/config.json") as caught:
+    with pytest.raises(ValueError, match=r"^folder/") as caught:
         convert.encoder_config({**BERT, **changed}, where="folder/config.json")
     assert message in str(caught.value)
 

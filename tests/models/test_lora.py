@@ -179,5 +179,5 @@ def test_missing_and_unknown_tensors_are_named(adapted, tmp_path: Path):
     with pytest.raises(ValueError, match=r"1 tensors.*'lm_head\.lora_A'"):
         peft.read(tmp_path, layers=2)
     path.unlink()
-    with pytest.raises(ValueError, match="is .* an adapter folder"):
+    with pytest.raises(ValueError, match=r"is .* an adapter folder"):
         peft.read(tmp_path, layers=2)
