@@ -102,7 +102,8 @@ class Checkpoints:
                 damaged = _difference(record["sha256"], checksums(state))
             except Exception as error:  # noqa: BLE001 - of many kinds, for many damages
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                self.warn(f"checkpoint {self.folder / str(step)} is damaged: {reason}")
+                where = self.folder / str(step)
+                self.warn(f"checkpoint {where} is damaged: {reason[:200]}")
                 continue
             if damaged is None:
                 return step, state, record["about"]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 _EXAMPLES = """\
 examples:
-  data-gen run configs/quickstart-data.yaml
+  data-gen run my.yaml
   data-gen run my.yaml --out data/small --limit 40 ecd.rounds=1 engine.slots=32
-  data-gen verify data/small
-  data-gen report data/small
+  data-gen verify runs/quickstart/data
+  data-gen report runs/quickstart/data
 
 A run that was stopped goes on where it was: give the same command again.
 """
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=layout,
     )
     run.set_defaults(command=_run)
-    run.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
+    run.add_argument("config", metavar="CONFIG", help="YAML file, see docs/howto.md")
     run.add_argument(
         "overrides",
         nargs="*",

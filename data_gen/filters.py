@@ -6,9 +6,10 @@ Auto-Evol-Instruct's failure detectors; thresholds are in `Gates`.
 """
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from alignjax.eval.gates import repetition
 
 _LEAKS = re.compile(
     r"<\|\w+\|>|\[/?INST\]|<</?SYS>>|###\s*(?:instruction|response|human|assistant)"
@@ -34,8 +35,8 @@ class Gates:
 
     Args:
       min_words: fewest words of an answer.
-      max_repetition: largest share of word 3-grams that repeat an earlier one, in
-        [0, 1]; looked at from 20 words up.
+      max_repetition: largest share of word trigrams that repeat an earlier one, in
+        [0, 1]; counted as evaluation counts it.
       min_similarity: smallest cosine to the answer it continues, in [-1, 1]; read
         only where an embedder is given.
     """
@@ -94,24 +95,6 @@ def empty(text: str) -> str | None:
 def too_short(text: str, min_words: int) -> str | None:
     """Fewer than `min_words` words between white space."""
     return "too_short" if len(text.split()) < min_words else None
-
-
-def repetition(text: str) -> float:
-    """Share of word 3-grams that occurred before, in [0, 1]; 0 below 20 words.
-
-    For text without spaces (or one long loop inside a word) the compression ratio
-    stands in: 1 - compressed/plain, from 200 characters up, where it exceeds 0.85.
-    """
-    words = re.findall(r"\w+", text.casefold())
-    share = 0.0
-    if len(words) >= 20:
-        grams = list(zip(words, words[1:], words[2:], strict=False))
-        share = 1 - len(set(grams)) / len(grams)
-    raw = text.encode()
-    if len(raw) >= 200:
-        squeezed = 1 - len(zlib.compress(raw, 9)) / len(raw)
-        share = max(share, squeezed if squeezed > 0.85 else 0.0)
-    return share
 
 
 def repetitive(text: str, max_repetition: float) -> str | None:

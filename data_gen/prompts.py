@@ -23,7 +23,7 @@ class Evaluation:
 
     Args:
       types: constraint types; () takes all.
-      tasks: most tasks of each split that are used; 0 takes all.
+      tasks: at most so many tasks of each split; 0 takes all.
       prompts_per_type: prompts of each type in validation, and again in test; at most
         one per task and type.
     """

@@ -11,12 +11,13 @@ uses the same id for padding: padding is known by its group, never by its id.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from alignjax.data.records import Answer, Message, Record
 from alignjax.data.rows import Tokens
 
 
+@runtime_checkable
 class Codec(Protocol):
     """What encoding needs of a tokenizer."""
 

@@ -186,7 +186,7 @@ def decoder_tensors(
     Raises:
       ValueError: the parameters hold an adapter, which these names have no place for.
     """
-    if "lora_a" in params["blocks"]["query"]:
+    if any("lora_a" in params["blocks"][name] for name in decoder.LINEAR):
         raise ValueError(
             "the parameters hold a low-rank adapter; fold it into the kernels "
             "(lora.fold), or write it on its own (peft.write)"

@@ -21,6 +21,7 @@ from alignjax.models.attention import LayerCache, Visibility, attend
 from alignjax.models.rope import RopeScaling, cosine_sine, rotate
 
 Params = dict[str, Any]
+LINEAR = ("query", "key", "value", "out", "gate", "up", "down")  # maps of a block
 Cache = tuple[LayerCache, ...]
 
 
@@ -28,7 +29,8 @@ Cache = tuple[LayerCache, ...]
 class DecoderConfig:
     """Shape of a Llama-type decoder; every number is read from `config.json`.
 
-    `lora_rank` = 0 means no adapter. `lora_alpha / lora_rank` scales the adapter's
+    `lora_rank` = 0 means no adapter; else the maps in `lora_modules` have one, and
+    `lora_alpha / lora_rank` scales the adapter's
     output (Hu et al. 2021, arXiv:2106.09685). `remat` recomputes each layer's
     activations in the backward pass.
     """
@@ -48,6 +50,7 @@ class DecoderConfig:
     dtype: str = "float32"
     lora_rank: int = 0
     lora_alpha: float = 32.0
+    lora_modules: tuple[str, ...] = LINEAR
     remat: bool = False
 
     def __post_init__(self) -> None:
@@ -72,7 +75,13 @@ class Linear(nnx.Module):
     """
 
     def __init__(
-        self, size_in: int, size_out: int, config: DecoderConfig, *, rngs: nnx.Rngs
+        self,
+        name: str,
+        size_in: int,
+        size_out: int,
+        config: DecoderConfig,
+        *,
+        rngs: nnx.Rngs,
     ):
         shape = (config.layers, size_in, size_out)
         scale = size_in**-0.5
@@ -80,7 +89,7 @@ class Linear(nnx.Module):
             scale * jax.random.normal(rngs.params(), shape, config.dtype)
         )
         self.scale = 0.0
-        if config.lora_rank:
+        if config.lora_rank and name in config.lora_modules:
             rank = config.lora_rank
             self.scale = config.lora_alpha / rank
             self.lora_a = nnx.Param(
@@ -119,14 +128,14 @@ class Block(nnx.Module):
         kv_heads = config.kv_heads * config.head_dim
         self.config = config
         self.attention_norm = RMSNorm((config.layers, config.embed), config)
-        self.query = Linear(config.embed, heads, config, rngs=rngs)
-        self.key = Linear(config.embed, kv_heads, config, rngs=rngs)
-        self.value = Linear(config.embed, kv_heads, config, rngs=rngs)
-        self.out = Linear(heads, config.embed, config, rngs=rngs)
+        self.query = Linear("query", config.embed, heads, config, rngs=rngs)
+        self.key = Linear("key", config.embed, kv_heads, config, rngs=rngs)
+        self.value = Linear("value", config.embed, kv_heads, config, rngs=rngs)
+        self.out = Linear("out", heads, config.embed, config, rngs=rngs)
         self.mlp_norm = RMSNorm((config.layers, config.embed), config)
-        self.gate = Linear(config.embed, config.mlp, config, rngs=rngs)
-        self.up = Linear(config.embed, config.mlp, config, rngs=rngs)
-        self.down = Linear(config.mlp, config.embed, config, rngs=rngs)
+        self.gate = Linear("gate", config.embed, config.mlp, config, rngs=rngs)
+        self.up = Linear("up", config.embed, config.mlp, config, rngs=rngs)
+        self.down = Linear("down", config.mlp, config.embed, config, rngs=rngs)
 
     def __call__(
         self,

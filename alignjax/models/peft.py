@@ -41,7 +41,8 @@ def write(folder: Path, adapter: Params, config: DecoderConfig, *, base: str) ->
     """Writes `adapter_model.safetensors` and `adapter_config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
-    for ours, theirs in _MODULES.items():
+    for ours in config.lora_modules:
+        theirs = _MODULES[ours]
         for factor, name in _FACTORS.items():
             for layer, value in enumerate(np.asarray(adapter["blocks"][ours][factor])):
                 tensors[_name(layer, theirs, name)] = np.ascontiguousarray(value.T)
@@ -54,7 +55,9 @@ def write(folder: Path, adapter: Params, config: DecoderConfig, *, base: str) ->
         "lora_alpha": config.lora_alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": [name.split(".")[-1] for name in _MODULES.values()],
+        "target_modules": [
+            _MODULES[name].split(".")[-1] for name in config.lora_modules
+        ],
         "inference_mode": True,
     }
     (folder / "adapter_config.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -70,13 +73,14 @@ def read(folder: Path, *, layers: int) -> tuple[Params, float]:
       ValueError: a file or tensor is missing, unknown or of another rank, or the
         adapter is not a plain low-rank one; names it.
     """
-    rank, alpha = _config(folder)
+    rank, alpha, modules = _config(folder)
     path = folder / "adapter_model.safetensors"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {folder} an adapter folder?")
     tensors = weights.read_file(path)
     blocks: dict[str, dict[str, Any]] = {}
-    for ours, theirs in _MODULES.items():
+    for ours in modules:
+        theirs = _MODULES[ours]
         blocks[ours] = {}
         for factor, name in _FACTORS.items():
             names = [_name(layer, theirs, name) for layer in range(layers)]
@@ -104,8 +108,8 @@ def _name(layer: int, module: str, factor: str) -> str:
     return f"base_model.model.model.layers.{layer}.{module}.{factor}.weight"
 
 
-def _config(folder: Path) -> tuple[int, float]:
-    """(rank, alpha) of a plain low-rank adapter."""
+def _config(folder: Path) -> tuple[int, float, list[str]]:
+    """(rank, alpha, our names of the adapted maps) of a plain low-rank adapter."""
     path = folder / "adapter_config.json"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; is {folder} an adapter folder?")
@@ -121,4 +125,11 @@ def _config(folder: Path) -> tuple[int, float]:
             raise ValueError(
                 f"{path}: {field} is {about.get(field)!r:.80}; expected a number > 0"
             )
-    return about["r"], about["lora_alpha"]
+    targets = about.get("target_modules")
+    names = {theirs.split(".")[-1]: ours for ours, theirs in _MODULES.items()}
+    if not isinstance(targets, list) or not targets or not set(targets) <= set(names):
+        raise ValueError(
+            f"{path}: target_modules is {targets!r:.80}; expected some of "
+            f"{', '.join(names)}"
+        )
+    return about["r"], about["lora_alpha"], [names[name] for name in targets]

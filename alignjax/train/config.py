@@ -18,10 +18,12 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """Low-rank adapter: `rank` 0 trains every parameter instead."""
+    """Low-rank adapter: `rank` 0 trains every parameter instead. `modules` are the
+    adapted maps of a block."""
 
     rank: int = 16
     alpha: float = 32.0
+    modules: tuple[str, ...] = ("query", "key", "value", "out", "gate", "up", "down")
 
     def __post_init__(self) -> None:
         if self.rank < 0:

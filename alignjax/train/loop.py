@@ -206,6 +206,7 @@ def _trainable(
         model_config,
         rank=config.adapter.rank,
         alpha=config.adapter.alpha,
+        modules=config.adapter.modules,
         key=jax.random.key(config.seed),
     )
     trainable, frozen = lora.split(params)

@@ -72,7 +72,7 @@ def preference(
     weight = batch.pair_weight.reshape(-1)
     is_right = (reward.chosen > reward.rejected).astype(loss.dtype)
 
-    def over_pairs(value: Float[Array, "row pair"]) -> Term:
+    def over_pairs(value: Float[Array, " pair"]) -> Term:
         return Term(jnp.where(weight > 0, weight * value, 0).sum(), weight.sum())
 
     terms = {"dpo": over_pairs(loss)}

@@ -94,7 +94,7 @@ def make_train_step(
             gradient, state.optimizer, state.trainable
         )
         trainable = cast(Params, optax.apply_updates(state.trainable, updates))
-        metrics["grad_norm"] = optax.global_norm(gradient)
+        metrics["grad_norm"] = optax.tree.norm(gradient)
         return TrainState(state.step + 1, trainable, optimizer_state), metrics
 
     return step

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from data_gen.embed import cosines
 from data_gen.engines import Generate, Generation
 from data_gen.records import Negative, Response
 from data_gen.strategies import Context, Trail
+
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,29 @@ def gated(
             continue
         logprob = sample.sum_logprob
         kept.append(Answer(sample.text, "sample", sample.token_ids, name, logprob))
+    return kept
+
+
+def trimmed(
+    samples: Sequence[Generation],
+    request: Generate,
+    parts: Sequence[str],
+    context: Context,
+) -> list[Answer]:
+    """Samples that ran into the token limit, cut back to their last whole sentence.
+
+    For answers to bare tasks, where nothing depends on how the text ends. The ids that
+    were sampled are left out, since the text is no longer theirs.
+    """
+    kept = []
+    for sample in samples:
+        ends = list(_SENTENCE_END.finditer(sample.text))
+        if sample.finish_reason != "length" or not ends:
+            continue
+        text = sample.text[: ends[-1].end()]
+        if filters.answer(text, "stop", parts, context.gates) is None:
+            name = context.generation(request, sample.sample)
+            kept.append(Answer(text, "sample", generation=name))
     return kept
 
 

@@ -31,6 +31,7 @@ from data_gen.strategies.answers import (
     graded_negatives,
     judged,
     on_topic,
+    trimmed,
 )
 
 NAME = "ecd"
@@ -53,8 +54,10 @@ class ECD:
       greedy_first: the first of them is greedy: the likeliest answer, and for small
         models the best one.
       temperature, top_p: of the others.
-      max_new_tokens: of every answer; an answer that gets there is dropped.
-      base_samples: answers to the bare task; the first that passes the gates counts.
+      max_new_tokens: of every answer; an answer to an evolved instruction that gets
+        there is dropped.
+      base_samples: answers to the bare task; the first that passes the gates counts,
+        else the first that does when cut back to its last whole sentence.
       base_temperature: of these; 0 is greedy.
       max_negatives: at most so many per example, the hardest first.
       max_witness_share: at most this share of the pairs of a split may have an edited
@@ -80,12 +83,8 @@ class ECD:
     def __post_init__(self) -> None:
         known_types(self.types)
         least = {"rounds": 1, "samples": 1, "base_samples": 1, "max_negatives": 1}
-        for name, low in {
-            **least,
-            "max_new_tokens": 1,
-            "held_out": 0,
-            "prompts": 0,
-        }.items():
+        least |= {"max_new_tokens": 1, "prompts": 0, "held_out": 0}
+        for name, low in least.items():
             if asdict(self)[name] < low:
                 raise ValueError(
                     f"{name} must be at least {low}, got {asdict(self)[name]}"
@@ -143,6 +142,7 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
     request = context.ask(name, "0", messages, config.base_samples, settings)
     (samples,) = yield (request,)
     answers = gated(samples, request, (task.text,), 0, context, trail)
+    answers = answers or trimmed(samples, request, (task.text,), context)
     if not answers:
         return trail.outcome()
     trail.count(0, "answered")
@@ -167,16 +167,17 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
         messages = (Message("user", instruction.text),)
         step = f"{name}/{number}"
         shown = demonstrations.turns(asked, count=config.demonstrations, name=step)
+        parts = instruction.parts + demonstrations.sentences(shown)
         own: list[Answer] = []
-        for wave, request in enumerate(
-            _requests(step, shown + messages, config, context)
-        ):
-            if wave and any(answer.passes for answer in own):
-                break
+        asked_for = 0
+        for request in _requests(step, shown + messages, config, context):
+            asked_for += request.n
             (samples,) = yield (request,)
-            answers = gated(samples, request, instruction.parts, number, context, trail)
+            answers = gated(samples, request, parts, number, context, trail)
             answers = on_topic(parent, answers, number, context, trail)
             own += [judged(answer, asked) for answer in answers]
+            if any(answer.passes for answer in own):
+                break
         _note_failures(own, asked, number, trail)
         chosen = next((answer for answer in own if answer.passes), None)
         if chosen is not None:
@@ -206,7 +207,7 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
             proof=prove(asked, chosen.text, [n.text for _, n in negatives]),
             provenance={
                 **context.provenance(request, task.text),
-                "samples": config.samples,
+                "samples": asked_for,
                 "demonstrations": len(shown) // 2,
                 "greedy_first": config.greedy_first,
                 "quota": quota,

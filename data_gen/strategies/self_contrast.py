@@ -19,7 +19,7 @@ from data_gen.engines import Settings
 from data_gen.records import Example, Message
 from data_gen.seeds import Seed
 from data_gen.strategies import Context, Lineage, Steps, Trail, draw
-from data_gen.strategies.answers import Answer, gated
+from data_gen.strategies.answers import Answer, gated, trimmed
 
 NAME = "self_contrast"
 STAGES = ("tasks", "targets", "distinct", "dissimilar", "pairs", "exported")
@@ -106,6 +106,7 @@ def contrast(task: Seed, split: str, config: SelfContrast, context: Context) -> 
         first = context.ask(name, "target", messages, 1, greedy)
         targets, samples = yield (first, request)
         found = gated(targets, first, (task.text,), 0, context, trail)
+        found = found or trimmed(targets, first, (task.text,), context)
         target = found[0] if found else None
     else:
         (samples,) = yield (request,)

@@ -19,7 +19,9 @@ SHAPE = Shape(rows=2, time=14, blocks=4, block=6, scored=10)
 def test_the_row_of_the_module_docstring():
     """Tokens 0 to 7 are the first group, 8 to 11 the second, 12 and 13 padding."""
     built = rows.build([[0, 1], []], [FIRST, SECOND], SHAPE)
-    row = {name: value[0] for name, value in built._asdict().items() if name != "blocks"}
+    row = {
+        name: value[0] for name, value in built._asdict().items() if name != "blocks"
+    }
     expected = {
         "tokens": [11, 12, 21, 22, 2, 31, 32, 2, 13, 14, 23, 2, 0, 0],
         "group": [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0],
@@ -158,17 +160,18 @@ def test_packed_responses_score_as_they_do_alone(model):
     """Every response scored in packed rows, beside others and behind a shared prompt,
     and once more alone behind its own prompt in a row of its own. Values are around
     -30, which float32 holds to 2e-6."""
+    decoder_, params = model
 
     @given(drawn)
     @settings(max_examples=15, deadline=None)
     def check(given_):
-        packed = score(*model, made(given_), PACKED)
+        packed = score(decoder_, params, made(given_), PACKED)
         alone = [
             Tokens("y", prompt, (response,))
             for prompt, responses in given_
             for response in responses
         ]
-        expected = iter(score(*model, alone, ALONE))
+        expected = iter(score(decoder_, params, alone, ALONE))
         for ranks in packed:
             for values in ranks:
                 own = next(expected)[0]

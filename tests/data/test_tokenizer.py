@@ -127,6 +127,32 @@ def test_prompt_ids_are_the_template_in_ids(tokenizer):
     )
 
 
+def test_a_template_may_put_a_system_prompt_before_several_turns(tmp_path):
+    """As SmolLM2's: once, at the beginning, unless the messages bring their own. Each
+    turn is <|im_start|> = 1, role, text, <|im_end|> = 2, a new line."""
+    default = (
+        "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}{% endif %}{% endfor %}"
+    )
+    tokenizer = load_tokenizer(folder(tmp_path, chat_template=default + CHATML))
+    turns = [("user", "a?"), ("assistant", "b <|im_end|>"), ("user", "c?")]
+
+    def ids(*turns):
+        written = [
+            [1, *tokenizer.encode(f"{role}\n{text}"), 2, *tokenizer.encode("\n")]
+            for role, text in turns
+        ]
+        return [i for turn in written for i in turn]
+
+    def messages(*turns):
+        return [{"role": role, "content": text} for role, text in turns]
+
+    found = tokenizer.prompt_ids(messages(*turns), False)
+    assert found == ids(("system", "Be kind"), *turns)
+    own = [("system", "Be brief"), *turns]
+    assert tokenizer.prompt_ids(messages(*own), False) == ids(*own)
+
+
 def test_messages_may_be_objects(tokenizer):
     @dataclass(frozen=True)
     class Message:

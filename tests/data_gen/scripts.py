@@ -48,7 +48,7 @@ def config(out: Path, **changes) -> RunConfig:
         "ecd": ECD(
             types=TYPES,
             samples=4,
-            held_out=2,
+            held_out=3,
             max_new_tokens=60,
             max_witness_share=0.8,
         ),

@@ -51,7 +51,7 @@ def test_help_is_quick_and_imports_nothing_heavy(root):
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "data-gen run configs/" in done.stdout
+    assert "data-gen run my.yaml" in done.stdout
     assert time.monotonic() - start < 1
 
 

@@ -3,6 +3,7 @@
 
 import pytest
 
+from alignjax.eval import gates
 from data_gen import filters
 from data_gen.filters import Gates
 
@@ -45,9 +46,31 @@ def test_a_bad_answer_is_dropped_for_its_reason(text, finish_reason, reason):
 
 
 def test_repetition_is_the_share_of_word_triples_seen_before():
-    """20 words in a loop of 4: 18 triples, 4 distinct, so 1 - 4/18 = 0.7778."""
-    assert filters.repetition("a b c d " * 5) == pytest.approx(14 / 18)
-    assert filters.repetition("a b c d " * 4) == 0.0  # 16 words: too few to tell
+    """20 words in a loop of 4: 18 triples, 4 distinct, so 1 - 4/18 = 0.7778; in 16
+    words 14 triples, 1 - 4/14 = 0.7143. Two words make no triple."""
+    assert gates.repetition("a b c d " * 5) == pytest.approx(14 / 18)
+    assert gates.repetition("a b c d " * 4) == pytest.approx(10 / 14)
+    assert gates.repetition("a a") == gates.repetition("") == 0.0
+
+
+def test_repetition_counts_a_contraction_as_one_word_and_as_two():
+    """The larger share counts. "it's on it's on" whole: 2 triples, both new; split
+    (it s on it s on): 4, the last as the first, so 1/4. The loop below whole: 15
+    words, 13 triples, of which the 9 words in front repeat 4; split: 21 words, 19
+    triples, 4 repeated. 4/13 > 4/19."""
+    assert gates.repetition("it's on it's on") == pytest.approx(1 / 4)
+    loop = "go on and " * 3 + "I'm you're we're they're he's she's"
+    assert gates.repetition(loop) == pytest.approx(4 / 13)
+
+
+def test_a_long_loop_without_blanks_is_repetitive():
+    """600 bytes of one word of two letters compress to next to nothing."""
+    assert gates.repetition("ha" * 300) > 0.85
+    assert gates.repetition("ha" * 99) == 0.0  # 198 bytes: too few to tell
+
+
+def test_data_and_evaluation_count_the_same_repetition():
+    assert filters.repetition is gates.repetition
 
 
 def test_a_short_part_of_the_instruction_is_no_echo():

@@ -69,6 +69,20 @@ def test_a_type_takes_a_task_once():
     assert len({prompt["id"] for prompt in found}) == 4
 
 
+def test_at_most_so_many_tasks_are_used():
+    """12 tasks, 4 allowed, 3 types: 4 prompts of each type, on the same 4 tasks; 0
+    allows all 12, and 5 are the 4 and one more."""
+
+    def used(count, per_type=8):
+        config = Evaluation(("lowercase", "json", "title"), count, per_type)
+        found = held_out_prompts(tasks(12), config, seed=0)
+        return Counter(prompt["root_id"] for prompt in found)
+
+    assert sorted(used(4).values()) == [3, 3, 3, 3]
+    assert len(used(0)) == 12
+    assert set(used(4)) < set(used(5)) and len(used(5)) == 5
+
+
 def test_every_type_can_be_asked_of_every_builtin_task():
     own = {"validation": prompts_seeds()[:3], "test": prompts_seeds()[3:5]}
     found = held_out_prompts(own, Evaluation(prompts_per_type=1), seed=3)
@@ -96,4 +110,6 @@ def test_an_unknown_type_is_refused():
         Evaluation(types=("lowercas",))
     with pytest.raises(ValueError, match="prompts_per_type"):
         Evaluation(prompts_per_type=0)
+    with pytest.raises(ValueError, match="tasks"):
+        Evaluation(tasks=-1)
     assert prompts.known_types(()) == tuple(constraints.TYPES)

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from data_gen import records
+from data_gen import run as runs
 from data_gen.run import RunConfig, run, split_tasks
 from data_gen.seeds import SplitFractions, split_of
+from data_gen.strategies import Context
 from data_gen.strategies.ecd import ECD
 from data_gen.verify import verify
 
@@ -143,6 +145,26 @@ def test_the_splits_follow_the_lineage(clean):
         assert example.split == split_of(example.root_id, fractions)
     for prompt in records.read_prompts(clean):
         assert prompt["split"] == split_of(prompt["root_id"], fractions)
+
+
+def test_so_many_training_tasks_are_used(tmp_path):
+    """5 of the training tasks, which are among the first 8; 0 takes all. Held-out ones
+    are counted apart: 2 of validation and 2 of test."""
+
+    def planned(prompts):
+        ecd = ECD(types=scripts.TYPES, prompts=prompts, held_out=2)
+        config = scripts.config(tmp_path, ecd=ecd, self_contrast=None)
+        tasks, _ = split_tasks(config)
+        engine = scripts.engine()
+        context = Context(config.seed, engine.fingerprint, engine.facts)
+        names = [lineage.name for lineage in runs.plan(tasks, config, context)]
+        train = {f"ecd/{task.id}" for task in tasks["train"]}
+        return train, train & set(names), len(names)
+
+    train, five, count = planned(5)
+    assert (len(five), count) == (5, 5 + 2 + 2)
+    assert five < planned(8)[1]
+    assert planned(0)[1:] == (train, len(train) + 4)
 
 
 def test_the_witness_share_holds_after_export(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from alignjax import constraints
 from data_gen import strategies
 from data_gen.embed import HashedNgrams
+from data_gen.engines import request_id
 from data_gen.engines.scripted import ScriptedEngine
 from data_gen.filters import Gates
 from data_gen.proof import flaws
@@ -51,6 +52,15 @@ def lowercase_second(messages, sample):
     return BASE.lower() if sample == 1 else f"{BASE} Number {sample} it is."
 
 
+def in_turn(*answers):
+    """BASE, then these answers to the evolved instruction, the last one for ever."""
+    left = [BASE, *answers]
+    return lambda messages, sample: left.pop(0) if len(left) > 1 else left[0]
+
+
+WRONG = [f"{BASE} Number {number} it is." for number in range(6)]
+
+
 def test_the_first_answer_to_an_evolved_instruction_is_greedy():
     """1 base answer, then 1 greedy and 2 sampled: sample numbers 0 / 0 / 0, 1."""
     engine = ScriptedEngine(lambda messages, sample: f"{BASE} {sample}")
@@ -74,33 +84,81 @@ def test_ecd_takes_the_first_sample_that_passes():
     assert example.prompt[0].content.startswith(TASK.text)
     assert example.constraints == ({"type": "lowercase", "params": {}},)
     assert flaws(example.proof) == []
-    assert reasons(outcome) == {"violates": 2}
+    assert reasons(outcome) == {"violates": 1}
+    assert example.provenance["samples"] == 2
+    assert example.provenance["passing_samples"] == 1
+
+
+@pytest.mark.parametrize(
+    ("passing", "asked"), [(0, 2), (1, 2), (2, 4), (3, 4), (4, 5), (5, 5)]
+)
+def test_a_wave_is_not_asked_once_a_sample_passes(passing, asked):
+    """At most 5 samples come as 2 + 2 + 1; sample number `passing` is the first that
+    passes, 5 is none. One more is asked before them, for the bare task."""
+    engine = ScriptedEngine(in_turn(*WRONG[:passing], BASE.lower()))
+    if passing == 5:
+        engine.rule = in_turn(*WRONG)
+    config = ECD(types=("lowercase",), rounds=1, samples=5, greedy_first=False)
+    planned = ecd.plan([(TASK, "train")], config, context(engine.rule))
+    (outcome,) = drive(planned, engine).values()
+    (example,) = outcome.examples
+    assert len(engine.asked) == 1 + asked
+    assert len({key for key, _ in engine.asked}) == 1 + -(-asked // 2)
+    assert example.provenance["samples"] == asked
+    assert example.chosen.kind == ("witness" if passing == 5 else "sample")
+    assert reasons(outcome)["violates"] == passing
+
+
+def test_fewer_samples_are_the_beginning_of_more():
+    """The requests of 3 samples (2 + 1) begin those of 6 (2 + 2 + 2)."""
+
+    def asked(samples):
+        engine = ScriptedEngine(in_turn(*WRONG))
+        config = ECD(types=("lowercase",), rounds=1, samples=samples)
+        planned = ecd.plan([(TASK, "train")], config, context(engine.rule))
+        drive(planned, engine)
+        return engine.asked
+
+    assert asked(3) == asked(6)[:4]
+    assert len(asked(6)) == 7
+
+
+def test_the_provenance_is_that_of_the_request_that_gave_the_answer():
+    """The 4th sample passes: the second wave's seed, whatever else was planned."""
+    rule = in_turn(*WRONG[:3], BASE.lower())
+    asked = []
+
+    class Watched(ScriptedEngine):
+        def generate(self, requests):
+            def watched():
+                for request in requests:
+                    asked.append(request)
+                    yield request
+
+            return super().generate(watched())
+
+    engine = Watched(rule)
+    config = ECD(types=("lowercase",), rounds=1, samples=6, greedy_first=False)
+    own = context(rule)
+    (outcome,) = drive(ecd.plan([(TASK, "train")], config, own), engine).values()
+    (example,) = outcome.examples
+    last = asked[-1]
+    assert example.chosen.generation == f"{request_id(last, own.engine)}/1"
+    assert example.provenance["seed"] == last.seed
+    assert example.provenance["settings"]["temperature"] == config.temperature
 
 
 def test_ecd_negatives_are_the_parent_and_then_the_failing_samples():
-    """Samples 0 and 2 fail the only constraint: hardness 0 of 1, in their order."""
-    outcome = evolve(
-        lowercase_second,
-        ECD(types=("lowercase",), rounds=1, samples=3, greedy_first=False),
-    )
+    """Samples 0 to 2 fail the only constraint: hardness 0 of 1, in their order."""
+    config = ECD(types=("lowercase",), rounds=1, samples=4, max_negatives=9)
+    outcome = evolve(in_turn(*WRONG[:3], BASE.lower()), config)
     (example,) = outcome.examples
-    assert [n.text for n in example.negatives] == [
-        BASE,
-        f"{BASE} Number 0 it is.",
-        f"{BASE} Number 2 it is.",
-    ]
-    assert [n.kind for n in example.negatives] == ["parent", "sample", "sample"]
-    fewer = evolve(
-        lowercase_second,
-        ECD(
-            types=("lowercase",),
-            rounds=1,
-            samples=3,
-            greedy_first=False,
-            max_negatives=1,
-        ),
-    )
-    assert fewer.examples[0].negatives == example.negatives[:1]
+    assert [n.text for n in example.negatives] == [BASE, *WRONG[:3]]
+    assert [n.kind for n in example.negatives] == ["parent", *["sample"] * 3]
+    for count in (1, 2, 3):
+        fewer = dataclasses.replace(config, max_negatives=count)
+        outcome = evolve(in_turn(*WRONG[:3], BASE.lower()), fewer)
+        assert outcome.examples[0].negatives == example.negatives[:count]
 
 
 def test_ecd_edits_the_parents_answer_where_no_sample_passes():
@@ -325,6 +383,8 @@ def test_draws_depend_on_all_parts():
         (lambda: ECD(types=("lowercase", "lowercase")), "twice"),
         (lambda: ECD(base_samples=2), "base_temperature"),
         (lambda: ECD(max_witness_share=1.5), "max_witness_share"),
+        (lambda: ECD(prompts=-1), "prompts"),
+        (lambda: ECD(demonstrations=7), "demonstrations"),
         (lambda: SelfContrast(temperature=0.0), "temperature"),
         (lambda: SelfContrast(drop_most_similar=1.0), "drop_most_similar"),
     ],

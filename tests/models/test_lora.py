@@ -106,6 +106,42 @@ def test_a_second_adapter_is_refused(adapted):
         lora.add(params, config, rank=2, alpha=1.0, key=jax.random.key(0))
 
 
+def test_only_the_named_maps_are_adapted(base, random_params, tmp_path: Path):
+    """Two of seven: the other kernels stay as they are, also through the disk."""
+    some = ("down", "query")
+    params, config = lora.add(
+        base, CONFIG, rank=RANK, alpha=ALPHA, modules=some, key=jax.random.key(0)
+    )
+    assert jax.tree.structure(params) == jax.tree.structure(decoder.abstract(config))
+    params = random_params(config)
+    adapter, plain = lora.split(params)
+    assert adapter["blocks"].keys() == set(some)
+    assert equal(lora.join(adapter, plain), params)
+    peft.write(tmp_path, adapter, config, base="some/model")
+    about = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert about["target_modules"] == ["down_proj", "q_proj"]
+    read, scale = peft.read(tmp_path, layers=2)
+    folded = lora.fold(read, plain, scale=scale)
+    for name, entry in folded["blocks"].items():
+        is_same = equal(entry, plain["blocks"][name])
+        assert is_same == (name not in some), name
+    expected = hidden_of(params, model=decoder.build(config))
+    got = hidden_of(folded, model=decoder.build(CONFIG))
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"), [(("query", "norm"), "got norm"), ((), "got none")]
+)
+def test_maps_that_the_block_has_not_are_refused(base, modules, message: str):
+    with pytest.raises(
+        ValueError, match=rf"lora modules: expected some of .*{message}"
+    ):
+        lora.add(
+            base, CONFIG, rank=1, alpha=1.0, modules=modules, key=jax.random.key(0)
+        )
+
+
 def test_the_adapter_of_another_model_does_not_fold(adapted, random_params):
     smaller = dataclasses.replace(CONFIG, layers=1)
     with pytest.raises(ValueError, match=r"'query'.*\(2, 16, 16\).*\(1, 16, 16\)"):
@@ -155,6 +191,9 @@ def test_an_adapter_comes_back_from_the_disk_bitwise(adapted, tmp_path: Path):
         ({"bias": "all"}, r"bias is 'all'"),
         ({"rank_pattern": {"q_proj": 8}}, r"rank_pattern is"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save is \['lm_head'\]"),
+        ({"target_modules": ["fc1"]}, r"target_modules is \['fc1'\]; expected some of"),
+        ({"target_modules": "all-linear"}, r"target_modules is 'all-linear'"),
+        ({"target_modules": ["q_proj"]}, r"24 tensors have no place"),
     ],
 )
 def test_an_adapter_of_another_kind_is_refused(adapted, tmp_path, changed, message):

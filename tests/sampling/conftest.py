@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny decoder with random weights, and a tokenizer that spells ids as digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# JAX must not be imported before pytest_configure has run.
+if TYPE_CHECKING:
+    from alignjax.models import Model, Params
+
+
+class Digits:
+    """Id 7 is "07": texts can be worked out by hand, and "30" stands across the
+    border of 13 and 04."""
+
+    def __init__(self, *eos_ids: int):
+        self.eos_ids = eos_ids
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(f"{i:02d}" for i in ids)
+
+
+@pytest.fixture(scope="session")
+def digits() -> type[Digits]:
+    return Digits
+
+
+@pytest.fixture(scope="session")
+def tiny(random_params: Callable[..., Any]) -> tuple[Model, Params]:
+    """The output head of its own keeps the model from repeating its input."""
+    from alignjax.models import DecoderConfig, decoder
+
+    config = DecoderConfig(
+        vocab=64,
+        embed=16,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=4,
+        mlp=24,
+        is_tied=False,
+        context=128,
+    )
+    return decoder.build(config), random_params(config)

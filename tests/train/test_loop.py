@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs on a tiny model: what they write, what they refuse, and that a run which
+was killed ends as one which was not."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from alignjax import config as configs
+from alignjax import fetch
+from alignjax.data import records, reference
+from alignjax.data.tokenizer import load_tokenizer
+from alignjax.models import load
+from alignjax.train import OBJECTIVES, loop
+from alignjax.train.config import (
+    AdapterConfig,
+    BatchConfig,
+    MeshConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+from alignjax.train.setup import prepare
+
+BATCH = BatchConfig(rows=2, time=112, blocks=6, block=56, scored=64, microbatches=2)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """40 prompts; a short answer is better than a long one, and every third prompt
+    has a second negative."""
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rng = random.Random(0)
+    lines = []
+    for number in range(40):
+        animal = rng.choice(["cat", "tree", "house"])
+        row: dict[str, Any] = {
+            "prompt": f"Say {number}.",
+            "chosen": f" The {animal}.",
+            "rejected": [f" The old {animal}, and a red {animal}."],
+        }
+        if number % 3 == 0:
+            row["rejected"].append(f" My {animal}, but the small {animal} sees a tree.")
+        lines.append(json.dumps(row) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture
+def make(tiny_llama, dataset, tmp_path) -> Callable[..., TrainConfig]:
+    """A config for the tiny model and the dataset."""
+
+    def config(**changes: Any) -> TrainConfig:
+        settings: dict[str, Any] = {
+            "model": str(tiny_llama),
+            "dataset": str(dataset),
+            "out": str(tmp_path / "run"),
+            "adapter": AdapterConfig(rank=4, alpha=8.0),
+            "optimizer": OptimizerConfig(learning_rate=1e-3),
+            "batch": BATCH,
+            "epochs": 3,
+            "save_every": 4,
+        }
+        return TrainConfig(**{**settings, **changes})
+
+    return config
+
+
+def train(config: TrainConfig, **options: Any) -> dict[str, Any]:
+    folder = Path(config.model)
+    return loop.train(
+        config,
+        model_folder=folder,
+        tokenizer=load_tokenizer(folder),
+        model_fingerprint=fetch.fingerprint(folder),
+        **options,
+    )
+
+
+def metrics(out: str | Path) -> list[dict[str, Any]]:
+    """The rows without the times."""
+    lines = (Path(out) / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if k != "step_s"} for row in rows]
+
+
+def contents(folder: str | Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def clean(tiny_llama, dataset, tmp_path_factory) -> TrainConfig:
+    """The config of an undisturbed run that has ended."""
+    config = TrainConfig(
+        model=str(tiny_llama),
+        dataset=str(dataset),
+        out=str(tmp_path_factory.mktemp("clean") / "run"),
+        adapter=AdapterConfig(rank=4, alpha=8.0),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        batch=BATCH,
+        epochs=3,
+        save_every=4,
+    )
+    train(config)
+    return config
+
+
+def test_a_run_writes_metrics_summary_and_adapter(clean):
+    out = Path(clean.out)
+    rows = metrics(out)
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["step"] for row in rows] == list(range(1, summary["steps"] + 1))
+    names = "loss dpo nll margin accuracy chosen_logprob rejected_logprob"
+    assert rows[0].keys() == {
+        *names.split(),
+        *("step", "learning_rate", "grad_norm", "tokens"),
+    }
+    assert summary["objective"] == "dpo"
+    assert summary["examples"] == 40
+    assert summary["pairs"] == 40 + 14  # 0, 3, ..., 39 have two
+    assert summary["too_long"] == summary["without_negatives"] == 0
+    assert summary["tokens"] == sum(row["tokens"] for row in rows)
+    assert summary["wall_s"] > 0
+    assert configs.load(TrainConfig, out / "config.yaml") == clean
+    about = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert (about["r"], about["lora_alpha"]) == (4, 8.0)
+    tensors = load_file(out / "adapter" / "adapter_model.safetensors")
+    assert len(tensors) == 2 * 7 * 2  # layers, linear maps, factors
+
+
+def test_the_first_step_starts_at_log_2_and_training_helps(clean):
+    first, *_, last = metrics(clean.out)
+    assert first["dpo"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["margin"] == pytest.approx(0, abs=1e-5)
+    assert last["margin"] > 0.05
+    assert last["loss"] < first["loss"]
+
+
+def test_the_learning_rate_warms_up_and_decays(clean):
+    """10 % of the steps up to the peak, then down towards 0 after the last."""
+    rates = [row["learning_rate"] for row in metrics(clean.out)]
+    total = len(rates)
+    warmup = max(1, round(0.1 * total))
+    peak = 1e-3
+    for index, rate in enumerate(rates):
+        if index < warmup:
+            expected = peak * (index + 1) / warmup
+        else:
+            expected = peak * (total - index) / (total - warmup + 1)
+        assert rate == pytest.approx(expected, rel=1e-5), index
+
+
+def test_a_finished_run_changes_nothing(clean, make):
+    before = contents(clean.out)
+    del before[f"{clean.out}/metrics.jsonl"]
+    train(clean)
+    after = contents(clean.out)
+    del after[f"{clean.out}/metrics.jsonl"]
+    assert after == before
+
+
+def test_another_place_is_the_same_run(clean, make, tmp_path):
+    """Moved as a whole: where files lie is no part of what a run is."""
+    shutil.copytree(clean.out, tmp_path / "run")
+    train(make())
+    adapter = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "run" / adapter).read_bytes() == (
+        Path(clean.out) / adapter
+    ).read_bytes()
+
+
+def command(config: TrainConfig, root: Path, home: Path) -> dict[str, Any]:
+    """Arguments of subprocess for `alignjax train` on this config."""
+    path = home / "train.yaml"
+    path.write_text(configs.dump(config))
+    return {
+        "args": [sys.executable, "-m", "alignjax.cli", "train", str(path)],
+        "cwd": root,
+        "env": {**os.environ, "ALIGNJAX_HOME": str(home)},
+    }
+
+
+def steps_done(config: TrainConfig) -> int:
+    path = Path(config.out) / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def signalled(arguments: dict[str, Any], config: TrainConfig, step: int, number: int):
+    """Starts a run, sends it a signal once this step is done, and waits."""
+    with subprocess.Popen(**arguments, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and steps_done(config) < step:
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    return process.returncode, error
+
+
+def test_a_killed_run_ends_as_one_that_was_not(clean, make, root, tmp_path):
+    """SIGKILL at a random step; then SIGTERM; then to the end: the same adapter to the
+    bit, and the same metrics rows."""
+    total = len(metrics(clean.out))
+    config = make()
+    arguments = command(config, root, tmp_path)
+    step = random.SystemRandom().randrange(1, total // 2)
+    status, error = signalled(arguments, config, step, signal.SIGKILL)
+    assert status == -signal.SIGKILL, f"step {step}: {error}"
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+    # Now it is asked to stop: the step at work ends, and is kept.
+    done = steps_done(config)
+    status, error = signalled(arguments, config, done + 2, signal.SIGTERM)
+    assert status == 143, f"step {step}: {error}"
+    rows = steps_done(config)
+    assert done + 2 <= rows < total
+    assert (tmp_path / "run" / "checkpoints" / str(rows)).is_dir()
+
+    last = subprocess.run(**arguments, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert metrics(config.out) == metrics(clean.out)
+    adapter = "adapter/adapter_model.safetensors"
+    mine, theirs = (Path(c.out) / adapter for c in (config, clean))
+    assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_a_wrong_reference_is_noticed_at_step_0(clean, make, tmp_path):
+    """Every cached value raised by 0.1: sums over answers of other lengths differ."""
+    shutil.copytree(clean.out, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (cache,) = (tmp_path / "run" / "reference").iterdir()
+    with np.load(cache) as file:
+        values = file["logprobs"]
+    reference.save(cache.parent, cache.stem, [(values + 0.1,)])
+    with pytest.raises(ValueError, match="step 0: the DPO term is") as caught:
+        train(make())
+    assert "remove the folder 'reference'" in str(caught.value)
+    assert metrics(tmp_path / "run") == []
+
+    shutil.rmtree(cache.parent)  # as the message says
+    train(make())
+    assert metrics(tmp_path / "run") == metrics(clean.out)
+
+
+def test_another_runs_folder_is_refused_and_left_as_it_is(clean, make, dataset):
+    before = contents(clean.out)
+    for changes in ({"seed": 1}, {"objective": ObjectiveConfig("dpo", {"beta": 0.2})}):
+        with pytest.raises(ValueError, match="belongs to another training run"):
+            train(dataclasses.replace(clean, **changes))
+    other = dataset.with_name("other.jsonl")
+    other.write_text("".join(dataset.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match="config, dataset or model differ"):
+        train(dataclasses.replace(clean, dataset=str(other)))
+    assert contents(clean.out) == before
+
+
+def test_a_folder_that_is_no_runs_is_refused(make, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty and is not the folder of a train"):
+        train(make())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="is a file, not a folder"):
+        train(make(out=str(tmp_path / "file")))
+
+
+def test_every_parameter_can_be_trained(make, tmp_path):
+    """Rank 0: the exported folder is a model whose weights differ from the base's."""
+    objective = ObjectiveConfig("sft")
+    config = make(
+        adapter=AdapterConfig(rank=0),
+        objective=objective,
+        max_steps=2,
+    )
+    summary = train(config)
+    assert summary["steps"] == 2
+    assert summary["pairs"] == 0
+    _, trained = load(tmp_path / "run" / "model")
+    _, base = load(Path(config.model))
+    assert not np.array_equal(trained["embedding"], base["embedding"])
+    load_tokenizer(tmp_path / "run" / "model")
+
+
+def test_what_was_left_out_is_said(make, dataset, tiny_llama, tmp_path):
+    lines = dataset.read_text()
+    lines += json.dumps({"prompt": "a", "chosen": "b"}) + "\n"
+    long = {"prompt": "a" * 80, "chosen": "b", "rejected": "c"}
+    path = tmp_path / "data.jsonl"
+    path.write_text(lines + json.dumps(long) + "\n")
+    said: list[str] = []
+    setup = prepare(
+        make(),
+        OBJECTIVES["dpo"],
+        records.read(path),
+        load_tokenizer(tiny_llama),
+        load(tiny_llama)[0],
+        said.append,
+    )
+    assert (setup.without_negatives, setup.too_long) == (1, 1)
+    assert len(setup.examples) == 40
+    assert said[0].startswith("left out 1 examples without a rejected answer and 1 th")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"objective": ObjectiveConfig("coin")},
+            "objective 'coin' compares the examples of a batch with each other, so "
+            "microbatches would change it; set batch.microbatches to 1",
+        ),
+        (
+            {
+                "objective": ObjectiveConfig("coin"),
+                "batch": dataclasses.replace(BATCH, microbatches=1),
+            },
+            "no dataset says yet which belong together",
+        ),
+        (
+            {"objective": ObjectiveConfig("sft", {"beta": 0.1})},
+            "'sft' does not read 'beta'",
+        ),
+        (
+            {"strategies": ("ecd",)},
+            "0 are of the split 'train' and of the strategies e",
+        ),
+        ({"dataset": "nowhere"}, "nowhere: no such dataset folder or file"),
+        (
+            {"batch": dataclasses.replace(BATCH, block=20)},
+            "none of the 40 training examples fits a row",
+        ),
+        ({"mesh": MeshConfig(data=3)}, "mesh data=3 fsdp=1 tensor=1 does not cover"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    make, tmp_path, changes, message
+):
+    with pytest.raises(ValueError) as caught:
+        train(make(**changes))
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_example_beyond_the_models_context_is_refused(make, tmp_path):
+    """256 positions; the example has more tokens than that and would fit its row."""
+    path = tmp_path / "data.jsonl"
+    row = {"prompt": "z" * 250, "chosen": "b", "rejected": "c"}
+    path.write_text(json.dumps(row) + "\n")
+    batch = dataclasses.replace(BATCH, time=600, block=500)
+    with pytest.raises(ValueError, match="the model's context is 256; set"):
+        train(make(dataset=str(path), batch=batch))
+
+
+def test_a_dataset_without_rejected_answers_is_refused(make, tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "a", "chosen": "b"}\n')
+    with pytest.raises(ValueError, match="1 of these lack a rejected answer"):
+        train(make(dataset=str(path)))
+
+
+def test_several_devices_give_the_same_run_and_go_on(clean, make, root, tmp_path):
+    """Two CPU devices, rows split over one axis and parameters over it too. Stopped
+    after two steps by SIGTERM, then to the end."""
+    total = len(metrics(clean.out))
+    batch = dataclasses.replace(BATCH, microbatches=1)
+    config = make(mesh=MeshConfig(data=1, fsdp=2), batch=batch)
+    arguments = command(config, root, tmp_path)
+    flags = "--xla_force_host_platform_device_count=2"
+    arguments["env"]["XLA_FLAGS"] = flags
+    status, error = signalled(arguments, config, 2, signal.SIGTERM)
+    assert status == 143, error
+    last = subprocess.run(**arguments, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    found = metrics(config.out)
+    assert len(found) == total
+    for mine, theirs in zip(found, metrics(clean.out), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
