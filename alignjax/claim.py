@@ -58,6 +58,5 @@ def _refuse_others(out: Path, identity: str, what: str) -> None:
         return
     if out.is_dir() and {path.name for path in out.iterdir()} - _EARLY:
         raise ValueError(
-            f"{out}: is not empty and is not the folder of a {what}; choose another "
-            "--out"
+            f"{out}: is not empty and holds no {what}; choose another --out"
         )

@@ -91,8 +91,7 @@ def _refuse_others(out: Path) -> None:
         return
     if {path.name for path in out.iterdir()} - _EARLY:
         raise ValueError(
-            f"{out}: is not empty and is not the folder of a pipeline; choose another "
-            "--out"
+            f"{out}: is not empty and holds no pipeline; choose another --out"
         )
 
 

@@ -43,7 +43,7 @@ def test_another_run_is_refused(tmp_path):
 
 def test_what_is_no_runs_folder_is_refused_and_stays(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="not empty and is not the folder of a train"):
+    with pytest.raises(ValueError, match="is not empty and holds no training run"):
         hold(tmp_path)
     with pytest.raises(ValueError, match="is a file, not a folder"):
         hold(tmp_path / "thesis.txt")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ from alignjax.eval.prompts import Prompt, Reference, read_prompts, read_referenc
 from alignjax.models import Model, Params, lora, peft
 from alignjax.progress import Progress
 from alignjax.sampling import Request, Result, Sampler, Settings, score
+
+
+# texts -> [text, embed], each row of length 1
+Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 def evaluate(
@@ -101,7 +105,7 @@ def make_references(
     asks = [
         (f"{root}/{kind}", task, temperature)
         for root, task in tasks.items()
-        for kind, temperature in (("greedy", 0.0), ("sampled", 0.7))
+        for kind, temperature in (("greedy", 0.0), ("sampled", 0.5))
     ]
     found = _generate(config, asks, model, base, tokenizer, "references")
     return [
@@ -116,7 +120,7 @@ def judge_answers(
     prompts: Sequence[Prompt],
     answers: dict[str, Result],
     references: Sequence[Reference],
-    embed: SentenceEncoder,
+    embed: Embed,
     config: GateConfig,
 ) -> list[dict[str, Any]]:
     """One row per prompt: the verdict of its constraint and of the gates."""
@@ -175,7 +179,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def calibrate(
-    references: Sequence[Reference], embed: SentenceEncoder, config: GateConfig
+    references: Sequence[Reference], embed: Embed, config: GateConfig
 ) -> dict[str, Any]:
     """How the gates judge the base itself: sampled answers against the reference of
     their own task, and greedy answers against the reference of every other task."""

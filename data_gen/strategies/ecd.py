@@ -49,6 +49,8 @@ class ECD:
       rounds: constraints that are added, one a round.
       samples: at most so many answers to each evolved instruction, of which the first
         that passes is preferred; two are asked for at a time.
+      later_samples: the same in the rounds after the first, where instructions with
+        several constraints are rarely met; 0 means `samples`.
       demonstrations: worked examples shown while these are sampled, 0 to 6; they are
         no part of the example's prompt.
       greedy_first: the first of them is greedy: the likeliest answer, and for small
@@ -69,6 +71,7 @@ class ECD:
     prompts: int = 0
     rounds: int = 2
     samples: int = 4
+    later_samples: int = 0
     demonstrations: int = 0
     greedy_first: bool = True
     temperature: float = 0.7
@@ -83,7 +86,7 @@ class ECD:
     def __post_init__(self) -> None:
         known_types(self.types)
         least = {"rounds": 1, "samples": 1, "base_samples": 1, "max_negatives": 1}
-        least |= {"max_new_tokens": 1, "prompts": 0, "held_out": 0}
+        least |= {"max_new_tokens": 1, "later_samples": 0, "prompts": 0, "held_out": 0}
         for name, low in least.items():
             if asdict(self)[name] < low:
                 raise ValueError(
@@ -114,7 +117,8 @@ def plan(
     tasks: Sequence[tuple[Seed, str]], config: ECD, context: Context
 ) -> list[Lineage]:
     """One lineage per (task, split)."""
-    planned = config.base_samples + config.rounds * config.samples
+    later = (config.rounds - 1) * (config.later_samples or config.samples)
+    planned = config.base_samples + config.samples + later
     return [
         Lineage(f"{NAME}/{task.id}", planned, evolve(task, split, config, context))
         for task, split in tasks
@@ -170,7 +174,7 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
         parts = instruction.parts + demonstrations.sentences(shown)
         own: list[Answer] = []
         asked_for = 0
-        for request in _requests(step, shown + messages, config, context):
+        for request in _requests(step, shown + messages, number, config, context):
             asked_for += request.n
             (samples,) = yield (request,)
             answers = gated(samples, request, parts, number, context, trail)
@@ -269,9 +273,14 @@ def newest_type(example: Example) -> str:
 
 
 def _requests(
-    name: str, messages: tuple[Message, ...], config: ECD, context: Context
+    name: str,
+    messages: tuple[Message, ...],
+    number: int,
+    config: ECD,
+    context: Context,
 ) -> list[Generate]:
-    """Up to `samples` answers: one greedy, if that is wanted, then two at a time."""
+    """All answers that a round may ask for: one greedy, if that is wanted, then two at
+    a time."""
     greedy = Settings(temperature=0.0, max_new_tokens=config.max_new_tokens)
     sampled = Settings(
         temperature=config.temperature,
@@ -280,6 +289,8 @@ def _requests(
     )
     requests = []
     left = config.samples
+    if number > 1:
+        left = config.later_samples or config.samples
     if config.greedy_first:
         requests.append(context.ask(name, "greedy", messages, 1, greedy))
         left -= 1
