@@ -18,6 +18,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from alignjax import sharding
+
 
 class Checkpoints:
     """Owns a folder of checkpoints, one per step; keeps the newest `keep`."""
@@ -123,7 +125,7 @@ def checksums(state: Any) -> dict[str, str]:
     """sha256 of each leaf's bytes, dtype and shape, by path."""
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(leaf)
+        array = sharding.to_host(leaf)
         digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
         found[jax.tree_util.keystr(path)] = digest.hexdigest()

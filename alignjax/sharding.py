@@ -97,10 +97,11 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 def to_host(tree: Any) -> Any:
     """Every array whole, as NumPy, in every process: all must call this together."""
 
-    def whole(leaf: jax.Array) -> np.ndarray:
-        if leaf.is_fully_addressable or leaf.is_fully_replicated:
-            return np.asarray(leaf)
-        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    def whole(leaf: Any) -> np.ndarray:
+        is_split = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if is_split and not leaf.is_fully_replicated:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
 
     return jax.tree.map(whole, tree)
 

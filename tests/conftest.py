@@ -42,6 +42,13 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """$ALIGNJAX_HOME of the commands that tests start; it keeps what they compile."""
+    compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    return Path(compiled) / "home" if compiled else tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
 def shared_data(root: Path) -> Path:
     """Real data sets beside the checkout; skips where there are none."""
     folder = root.parent / "shared" / "data"

@@ -32,7 +32,6 @@ from alignjax.models import Model, Params, lora, peft
 from alignjax.progress import Progress
 from alignjax.sampling import Request, Result, Sampler, Settings, score
 
-
 # texts -> [text, embed], each row of length 1
 Embed = Callable[[Sequence[str]], np.ndarray]
 

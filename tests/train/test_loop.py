@@ -3,6 +3,7 @@
 was killed ends as one which was not."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
@@ -190,7 +191,7 @@ def test_another_place_is_the_same_run(clean, make, tmp_path):
 
 def command(config: TrainConfig, root: Path, home: Path) -> dict[str, Any]:
     """Arguments of subprocess for `alignjax train` on this config."""
-    path = home / "train.yaml"
+    path = Path(config.out).with_suffix(".yaml")
     path.write_text(configs.dump(config))
     return {
         "args": [sys.executable, "-m", "alignjax.cli", "train", str(path)],
@@ -214,12 +215,12 @@ def signalled(arguments: dict[str, Any], config: TrainConfig, step: int, number:
     return process.returncode, error
 
 
-def test_a_killed_run_ends_as_one_that_was_not(clean, make, root, tmp_path):
+def test_a_killed_run_ends_as_one_that_was_not(clean, make, root, home, tmp_path):
     """SIGKILL at a random step; then SIGTERM; then to the end: the same adapter to the
     bit, and the same metrics rows."""
     total = len(metrics(clean.out))
     config = make()
-    arguments = command(config, root, tmp_path)
+    arguments = command(config, root, home)
     step = random.SystemRandom().randrange(1, total // 2)
     status, error = signalled(arguments, config, step, signal.SIGKILL)
     assert status == -signal.SIGKILL, f"step {step}: {error}"
@@ -239,6 +240,25 @@ def test_a_killed_run_ends_as_one_that_was_not(clean, make, root, tmp_path):
     adapter = "adapter/adapter_model.safetensors"
     mine, theirs = (Path(c.out) / adapter for c in (config, clean))
     assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_a_full_disk_loses_nothing(clean, make, monkeypatch):
+    """The row of step 6 finds no room; then there is some: the same rows as ever."""
+    config = make()
+    write = loop.JsonlWriter.write
+
+    def full(self: Any, row: Any) -> None:
+        if row["step"] == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        write(self, row)
+
+    monkeypatch.setattr(loop.JsonlWriter, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(config)
+    assert steps_done(config) == 5
+    monkeypatch.undo()
+    train(config)
+    assert metrics(config.out) == metrics(clean.out)
 
 
 def test_a_wrong_reference_is_noticed_at_step_0(clean, make, tmp_path):
@@ -377,7 +397,7 @@ def test_a_dataset_without_rejected_answers_is_refused(make, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_devices_give_the_same_run_and_go_on(make, root, tmp_path):
+def test_several_devices_give_the_same_run_and_go_on(make, root, home, tmp_path):
     """Two CPU devices, rows split over one axis and parameters over it too. Stopped
     after two steps by SIGTERM, then to the end."""
     batch = dataclasses.replace(BATCH, microbatches=1)
@@ -386,7 +406,7 @@ def test_several_devices_give_the_same_run_and_go_on(make, root, tmp_path):
     config = dataclasses.replace(
         alone, mesh=MeshConfig(data=1, fsdp=2), out=str(tmp_path / "run")
     )
-    arguments = command(config, root, tmp_path)
+    arguments = command(config, root, home)
     flags = "--xla_force_host_platform_device_count=2"
     arguments["env"]["XLA_FLAGS"] = flags
     status, error = signalled(arguments, config, 2, signal.SIGTERM)
