@@ -23,6 +23,7 @@ RUNTIME = [
     "ml_dtypes>=0.5",
     # weights, tokenizers, chat templates
     "transformers>=5,<6",
+    "huggingface-hub>=1.0",
     "tokenizers>=0.22",
     "sentencepiece>=0.2.1",
     "safetensors>=0.6",

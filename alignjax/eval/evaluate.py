@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from alignjax import claim, constraints, models, whole_file
@@ -65,6 +66,7 @@ def evaluate(
         configs.digest(dataclasses.replace(config, out="")),
         config=configs.dump(config),
         what="evaluation",
+        writes=_is_first_process(),
     ):
         if references is None:
             references = make_references(config, prompts, model, base, tokenizer)
@@ -88,7 +90,7 @@ def evaluate(
             "truncated": float(np.mean([r["finish_reason"] == "length" for r in rows])),
             "wall_s": round(time.monotonic() - started, 2),
         }
-        whole_file.write(out / "results.json", json.dumps(results, indent=2) + "\n")
+        _write(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -294,4 +296,14 @@ def _lengths(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    whole_file.write(path, "".join(lines))
+    _write(path, "".join(lines))
+
+
+def _write(path: Path, text: str) -> None:
+    """Where several processes were started, each evaluates and the first writes."""
+    if _is_first_process():
+        whole_file.write(path, text)
+
+
+def _is_first_process() -> bool:
+    return jax.process_index() == 0
