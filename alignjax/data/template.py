@@ -77,19 +77,19 @@ def render(
 
     Raises:
       ValueError: an odd role, the template refuses the messages or does something
-        that the sandbox forbids, takes over 2 s or gives over 1 MB.
+        that the sandbox forbids, takes over 2 s of processor time or gives over 1 MB.
     """
     for number, (role, _) in enumerate(turns):
         if not _ROLE.fullmatch(role):
             raise ValueError(f"message {number}: {role!r:.60} is not a role")
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.thread_time() + LIMIT_S
     is_over = False
 
     # The sandbox allows nested loops. A trace function sees every line of the
     # compiled template, so it can stop one from inside the same thread.
     def watch(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal is_over
-        if not is_over and time.monotonic() > deadline:
+        if not is_over and time.thread_time() > deadline:
             is_over = True
             raise ValueError(f"{where}: the chat template exceeded {LIMIT_S:g} s")
         return watch
