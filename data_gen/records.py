@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignjax.metrics import read_jsonl
+
 FORMAT = "alignjax-dataset/1"
 SPLITS = ("train", "validation", "test")
 
@@ -270,8 +272,7 @@ def read_rejected(folder: Path) -> tuple[Rejected, ...]:
 
 def read_prompts(folder: Path) -> tuple[dict[str, Any], ...]:
     """The held-out evaluation prompts."""
-    lines = (folder / "prompts.jsonl").read_text().splitlines()
-    return tuple(json.loads(line) for line in lines)
+    return tuple(read_jsonl(folder / "prompts.jsonl"))
 
 
 def write_file(path: Path, content: bytes) -> None:

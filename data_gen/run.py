@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alignjax import config as configs
+from alignjax import json_file
 from alignjax.progress import Progress
 from data_gen import seeds, summary
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
@@ -34,6 +35,9 @@ from data_gen.strategies import (
 )
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
+
+# What a run that is killed before it claims its folder may leave there.
+_EARLY = {"run.lock", ".run.json.tmp", "cache.sqlite"}
 
 Tasks = dict[str, list[Seed]]  # by split
 
@@ -131,12 +135,13 @@ def run(
     out = Path(config.out)
     with ExitStack() as stack:
         stack.enter_context(locked(out / "run.lock"))
+        # A model that cannot be had must not leave the folder claimed for it.
+        engine = engine or _local_engine(config, locate)
+        embedder = embedder or _local_embedder(config, locate)
         _claim(out, config, is_fresh, say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
             stack.enter_context(locked(cache.with_name(f"{cache.name}.lock")))
-        engine = engine or _local_engine(config, locate)
-        embedder = embedder or _local_embedder(config, locate)
         store = stack.enter_context(Store(cache))
         context = Context(
             seed=config.seed,
@@ -257,11 +262,25 @@ def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
 def _claim(
     out: Path, config: RunConfig, is_fresh: bool, say: Callable[[str], None]
 ) -> None:
-    """Make the folder this run's; refuse one that is another run's."""
+    """Make the folder this run's; refuse one that is another run's, or no run's."""
     path = out / "run.json"
-    known = json.loads(path.read_text())["digest"] if path.is_file() else None
-    if known is None and (out / "manifest.json").is_file():
-        known = json.loads((out / "manifest.json").read_text())["config"]
+    known = None
+    if path.is_file():
+        known = json_file.read(path).get("digest")
+        if not isinstance(known, str):
+            raise ValueError(
+                f"{out} is the folder of another command (see {path}); give another "
+                "--out"
+            )
+    elif (out / "manifest.json").is_file():
+        known = json_file.read(out / "manifest.json").get("config")
+    else:
+        others = sorted({entry.name for entry in out.iterdir()} - _EARLY)
+        if others:
+            raise ValueError(
+                f"{out} is not empty and holds no dataset ({others[0]} is there); give "
+                "another --out"
+            )
     if known not in (None, config.digest):
         if not is_fresh:
             raise ValueError(

@@ -138,7 +138,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             line += f" ({card.note})" if card.note else ""
             lines.append(line.replace("−", "-").replace("–", "-").rstrip())
     if report["pairs"] is not None:
-        lines.append(f"{'training pairs':<30}{report['pairs']:>12,}")
+        lines.append(f"{'pairs, all splits':<30}{report['pairs']:>12,}")
     if report["wall_s"] is not None:
         slowest = sorted(report["stages"].items(), key=lambda stage: -stage[1])[:3]
         names = ", ".join(f"{name} {page.duration(wall_s)}" for name, wall_s in slowest)

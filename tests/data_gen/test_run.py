@@ -246,3 +246,25 @@ def test_where_files_lie_is_no_part_of_the_digest():
     first = scripts.config(Path("a"))
     assert first.digest == scripts.config(Path("b"), cache="c").digest
     assert first.digest != scripts.config(Path("a"), seed=1).digest
+
+
+def test_the_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+    config = scripts.config(tmp_path / "mine")
+    out = Path(config.out)
+    out.mkdir(parents=True)
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(
+        ValueError, match=r"not empty and holds no dataset \(thesis.txt"
+    ):
+        run(config, engine=scripts.engine())
+    assert (out / "thesis.txt").read_text() == "mine"
+    assert not (out / "run.json").exists()
+
+
+def test_the_folder_of_another_command_is_refused(tmp_path):
+    config = scripts.config(tmp_path / "train")
+    out = Path(config.out)
+    out.mkdir(parents=True)
+    (out / "run.json").write_text('{"identity": "abc"}')
+    with pytest.raises(ValueError, match="the folder of another command"):
+        run(config, engine=scripts.engine())

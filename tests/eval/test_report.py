@@ -782,7 +782,7 @@ def test_the_summary_is_plain_and_signed(whole):
     text = "\n".join(" ".join(line.split()) for line in lines)
     assert "preference accuracy 46.8 % -> 79.0 % +32.2 points" in text
     assert "log p of preferred answers -61.3 -> -58.3 +3.0 nats" in text
-    assert "training pairs 1,210" in text
+    assert "pairs, all splits 1,210" in text
     assert "time 14 min 17 s data 6 min 53 s, train 5 min 24 s" in text
     assert lines[-1].startswith("warning: answers became much shorter")
 
