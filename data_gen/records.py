@@ -8,7 +8,6 @@ times, no host names, no order of arrival. The same inputs give the same bytes.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignjax import whole_file
 from alignjax.metrics import read_jsonl
 
 FORMAT = "alignjax-dataset/1"
@@ -235,7 +235,7 @@ def write_dataset(
         "files": files,
     }
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-    write_file(folder / "manifest.json", text.encode())
+    whole_file.write(folder / "manifest.json", text.encode())
     return manifest
 
 
@@ -275,27 +275,8 @@ def read_prompts(folder: Path) -> tuple[dict[str, Any], ...]:
     return tuple(read_jsonl(folder / "prompts.jsonl"))
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Replace `path` so that a reader sees the old bytes or the new, never a mix."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write(path: Path, content: bytes, rows: int) -> dict[str, Any]:
-    write_file(path, content)
+    whole_file.write(path, content)
     sha256 = hashlib.sha256(content).hexdigest()
     return {"sha256": sha256, "rows": rows, "bytes": len(content)}
 

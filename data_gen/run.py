@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from alignjax import config as configs
-from alignjax import json_file
+from alignjax import json_file, whole_file
 from alignjax.progress import Progress
 from data_gen import seeds, summary
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
 from data_gen.engines import Engine
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
-from data_gen.records import Example, Rejected, write_dataset, write_file
+from data_gen.records import Example, Rejected, write_dataset
 from data_gen.seeds import Seed, SplitFractions
 from data_gen.store import Store, StoredEmbedder, StoredEngine, locked
 from data_gen.strategies import (
@@ -37,7 +37,7 @@ from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
 
 # What a run that is killed before it claims its folder may leave there.
-_EARLY = {"run.lock", ".run.json.tmp", "cache.sqlite"}
+_EARLY = {"run.lock", ".run.json.partial", "cache.sqlite"}
 
 Tasks = dict[str, list[Seed]]  # by split
 
@@ -179,7 +179,7 @@ def run(
             examples, [*near, *rejected], stages, prompts, effort=store.effort()
         )
         content = json.dumps(report, indent=2, sort_keys=True) + "\n"
-        write_file(out / "report.json", content.encode())
+        whole_file.write(out / "report.json", content.encode())
     return report
 
 
@@ -292,7 +292,9 @@ def _claim(
         for name in ("manifest.json", "report.json"):
             (out / name).unlink(missing_ok=True)
     claim = {"digest": config.digest, "config": configs.plain(config)}
-    write_file(path, (json.dumps(claim, indent=2, sort_keys=True) + "\n").encode())
+    whole_file.write(
+        path, (json.dumps(claim, indent=2, sort_keys=True) + "\n").encode()
+    )
 
 
 def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:

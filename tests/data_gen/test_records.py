@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_no_manifest(tmp_path):
         write(tmp_path)
     with pytest.raises(ValueError, match="no manifest"):
         records.read_manifest(tmp_path)
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_an_id_depends_on_the_content_only():
