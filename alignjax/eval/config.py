@@ -20,6 +20,8 @@ class EvalConfig:
       references: folder of an evaluation of the base model, whose answers to the bare
         tasks say what is on topic; empty = make them here, without the adapter.
       embedder: sentence encoder for the topic gate.
+      reference_answers: of the base model to each bare task, the first one greedy; the
+        nearest says whether an answer is on topic.
       split: "validation" while tuning, "test" once.
       max_new_tokens, slots, context: of the sampler.
       pairs: most held-out pairs to score; 0 = all.
@@ -34,6 +36,7 @@ class EvalConfig:
     split: str = "test"
     seed: int = 0
     gates: GateConfig = dataclasses.field(default_factory=GateConfig)
+    reference_answers: int = 3
     max_new_tokens: int = 96
     slots: int = 64
     context: int = 256
@@ -43,6 +46,11 @@ class EvalConfig:
         for name in ("max_new_tokens", "slots", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.reference_answers < 2:
+            raise ValueError(
+                f"reference_answers must be 2 or above, got {self.reference_answers}: "
+                "the gates are calibrated on each against the others"
+            )
         if self.max_new_tokens >= self.context:
             raise ValueError(
                 f"max_new_tokens ({self.max_new_tokens}) leaves no room for a prompt "

@@ -12,10 +12,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from alignjax import claim, constraints, models, whole_file
 from alignjax import config as configs
@@ -32,6 +33,8 @@ from alignjax.eval.prompts import Prompt, Reference, read_prompts, read_referenc
 from alignjax.models import Model, Params, lora, peft
 from alignjax.progress import Progress
 from alignjax.sampling import Request, Result, Sampler, Settings, score
+
+_REFERENCE_TEMPERATURE = 0.5
 
 # texts -> [text, embed], each row of length 1
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -73,7 +76,7 @@ def evaluate(
         _write_lines(
             out / "references.jsonl", [dataclasses.asdict(each) for each in references]
         )
-        asks = [(prompt.id, prompt.prompt, 0.0) for prompt in prompts]
+        asks = [_Ask(prompt.id, prompt.prompt) for prompt in prompts]
         answers = _generate(config, asks, model, params, tokenizer, "evaluation")
         embed = SentenceEncoder(embedder_folder)
         rows = judge_answers(prompts, answers, references, embed, config.gates)
@@ -103,16 +106,17 @@ def make_references(
 ) -> list[Reference]:
     """The base model's answers to the bare tasks of the prompts."""
     tasks = {prompt.root_id: prompt.task for prompt in prompts}
+    numbers = range(config.reference_answers)
     asks = [
-        (f"{root}/{kind}", task, temperature)
+        _Ask(
+            f"{root}/{number}", task, _REFERENCE_TEMPERATURE if number else 0.0, number
+        )
         for root, task in tasks.items()
-        for kind, temperature in (("greedy", 0.0), ("sampled", 0.5))
+        for number in numbers
     ]
     found = _generate(config, asks, model, base, tokenizer, "references")
     return [
-        Reference(
-            root, task, found[f"{root}/greedy"].text, found[f"{root}/sampled"].text
-        )
+        Reference(root, task, tuple(found[f"{root}/{n}"].text for n in numbers))
         for root, task in tasks.items()
     ]
 
@@ -125,10 +129,11 @@ def judge_answers(
     config: GateConfig,
 ) -> list[dict[str, Any]]:
     """One row per prompt: the verdict of its constraint and of the gates."""
-    reference_of = {reference.root_id: reference.greedy for reference in references}
+    row_of = {reference.root_id: row for row, reference in enumerate(references)}
+    expected = _embed_references(references, embed)
     texts = [answers[prompt.id].text for prompt in prompts]
-    expected = [reference_of[prompt.root_id] for prompt in prompts]
-    cosines = gates.similarities(embed(texts), embed(expected))
+    of_task = expected[[row_of[prompt.root_id] for prompt in prompts]]
+    cosines = gates.similarities(embed(texts), of_task)
     rows = []
     for prompt, text, cosine in zip(prompts, texts, cosines, strict=True):
         found = gates.judge(text, cosine, config)
@@ -182,23 +187,18 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def calibrate(
     references: Sequence[Reference], embed: Embed, config: GateConfig
 ) -> dict[str, Any]:
-    """How the gates judge the base itself: sampled answers against the reference of
-    their own task, and greedy answers against the reference of every other task."""
-    greedy = embed([reference.greedy for reference in references])
-    sampled = embed([reference.sampled for reference in references])
-    own = [
-        gates.judge(reference.sampled, cosine, config).passed
-        for reference, cosine in zip(
-            references, gates.similarities(sampled, greedy), strict=True
-        )
-    ]
-    cosines = greedy @ greedy.T
-    other = [
-        gates.judge(references[i].greedy, float(cosines[i, j]), config).passed
-        for i in range(len(references))
-        for j in range(len(references))
-        if i != j
-    ]
+    """How the gates judge the base itself: each of its answers to a bare task against
+    its others to that task, and against all of them to every other task."""
+    vectors = _embed_references(references, embed)
+    own, other = [], []
+    for task, reference in enumerate(references):
+        for number, text in enumerate(reference.answers):
+            for against, expected in enumerate(vectors):
+                if against == task:
+                    expected = np.delete(expected, number, axis=0)
+                found = gates.similarities(vectors[task, [number]], expected[None])
+                passed = gates.judge(text, found[0], config).passed
+                (own if against == task else other).append(passed)
     return {
         "thresholds": dataclasses.asdict(config),
         "own_task_pass_rate": float(np.mean(own)),
@@ -253,25 +253,41 @@ def preferences(
     }
 
 
+def _embed_references(
+    references: Sequence[Reference], embed: Embed
+) -> Float[np.ndarray, "task answer embed"]:
+    texts = [text for reference in references for text in reference.answers]
+    return embed(texts).reshape(len(references), len(references[0].answers), -1)
+
+
+class _Ask(NamedTuple):
+    """What to generate an answer to; `number` tells samples of one text apart."""
+
+    id: str
+    text: str
+    temperature: float = 0.0
+    number: int = 0
+
+
 def _generate(
     config: EvalConfig,
-    asks: Sequence[tuple[str, str, float]],
+    asks: Sequence[_Ask],
     model: Model,
     params: Params,
     tokenizer: Tokenizer,
     label: str,
 ) -> dict[str, Result]:
-    """Answers to (id, text, temperature), by id."""
+    """Answers by id."""
     requests = [
         Request(
-            id=name,
-            tokens=tuple(tokenizer.prompt_ids([Message("user", text)])),
-            seed=config.seed,
+            id=ask.id,
+            tokens=tuple(tokenizer.prompt_ids([Message("user", ask.text)])),
+            seed=config.seed + ask.number,
             settings=Settings(
-                temperature=temperature, max_new_tokens=config.max_new_tokens
+                temperature=ask.temperature, max_new_tokens=config.max_new_tokens
             ),
         )
-        for name, text, temperature in asks
+        for ask in asks
     ]
     sampler = Sampler(
         model, params, tokenizer, slots=config.slots, context=config.context

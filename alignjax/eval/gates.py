@@ -21,12 +21,12 @@ class GateConfig:
       min_words: fewest words of an answer.
       max_repetition: largest `repetition`; [0, 1].
       min_similarity: smallest cosine between the embeddings of the answer and of the
-        untrained model's answer to the bare task.
+        nearest of the untrained model's answers to the bare task.
     """
 
     min_words: int = 5
-    max_repetition: float = 0.3
-    min_similarity: float = 0.35
+    max_repetition: float = 0.5
+    min_similarity: float = 0.3
 
     def __post_init__(self) -> None:
         if self.min_words < 0:
@@ -87,12 +87,15 @@ def repetition(text: str) -> float:
 
 def similarities(
     vectors: Float[np.ndarray, "text embed"],
-    references: Float[np.ndarray, "text embed"],
+    references: Float[np.ndarray, "text reference embed"],
 ) -> list[float]:
-    """Cosine of each row of `vectors` with the same row of `references`, all of
-    length 1, rounded to four digits."""
-    products = zip(vectors, references, strict=True)
-    return [round(float(vector @ reference), 4) for vector, reference in products]
+    """Cosine of each text with the nearest of its references, rounded to four digits.
+
+    All vectors have length 1. The nearest counts because a model may answer in
+    several ways, and a small one now and then beside the point.
+    """
+    cosines = np.einsum("te,tre->tr", vectors, references)
+    return [round(float(cosine), 4) for cosine in cosines.max(axis=1)]
 
 
 def _repeated(found: Sequence[str]) -> float:

@@ -25,13 +25,11 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """The base model's greedy answer to a bare task, and a sampled one that says how
-    often the base itself passes the gates."""
+    """The base model's answers to a bare task: the greedy one, then sampled ones."""
 
     root_id: str
     task: str
-    greedy: str
-    sampled: str
+    answers: tuple[str, ...]
 
 
 def read_prompts(path: Path, split: str) -> list[Prompt]:
@@ -90,14 +88,21 @@ def read_references(path: Path, prompts: Iterable[Prompt]) -> list[Reference]:
             f"{path}: no such file; references must be the folder of a finished "
             "evaluation of the base model (or empty, to make them again)"
         )
-    fields = {field.name for field in dataclasses.fields(Reference)}
     found = []
     for number, row in enumerate(read_jsonl(path), start=1):
-        if row.keys() != fields or not all(isinstance(v, str) for v in row.values()):
+        task, answers = (row.get("root_id"), row.get("task")), row.get("answers")
+        is_list = isinstance(answers, list) and bool(answers)
+        if not is_list or not all(isinstance(v, str) for v in (*task, *answers)):
             raise ValueError(
-                f"{path}:{number}: expected the texts {', '.join(sorted(fields))}"
+                f"{path}:{number}: expected the texts root_id and task and the list "
+                "of texts answers; made by another version? evaluate the base again"
             )
-        found.append(Reference(**row))
+        found.append(Reference(*task, tuple(answers)))
+        if len(answers) != len(found[0].answers):
+            raise ValueError(
+                f"{path}:{number}: {len(answers)} answers, line 1 has "
+                f"{len(found[0].answers)}; damaged? evaluate the base again"
+            )
     missing = {p.root_id for p in prompts} - {r.root_id for r in found}
     if missing:
         raise ValueError(

@@ -138,7 +138,8 @@ def test_the_base_model_is_evaluated(base, tiny_llama):
     cut = sum(answer["finish_reason"] == "length" for answer in answers)
     assert results["truncated"] == cut / 4
     assert results["gates"]["thresholds"] == dataclasses.asdict(GATES)
-    assert (results["gates"]["n_own"], results["gates"]["n_other"]) == (2, 2)
+    # 2 tasks with 3 answers each: 6 against the own task, 6 against the other.
+    assert (results["gates"]["n_own"], results["gates"]["n_other"]) == (6, 6)
     assert len(lines(base / "references.jsonl")) == 2
 
 
@@ -185,7 +186,7 @@ def test_judging_and_counting_by_hand():
     texts = {"a": "red cats see trees", "b": "red cats", "c": "Red cats see trees"}
     constraint = Constraint("lowercase", {})
     prompts = [Prompt(name, "r", "task", "prompt", constraint) for name in texts]
-    references = [Reference("r", "task", "x", "y")]
+    references = [Reference("r", "task", ("x", "y"))]
 
     def same(texts):
         return np.tile(np.array([[0.6, 0.8]], np.float32), (len(texts), 1))
@@ -211,20 +212,21 @@ def test_judging_and_counting_by_hand():
 
 
 def test_calibration_compares_tasks_with_each_other():
-    """Own: sampled against greedy of the same task. First cos = 1, second cos = 0, so
-    one of two passes. Other: greedy 1 against greedy 2, cos = 0: none of two."""
-    vectors = {"g1": [1, 0], "g2": [0, 1], "s1": [1, 0], "s2": [1, 0]}
+    """Own, each against the other answer: a1 and a2 with cos 1 pass, b1 and b2 with
+    cos 0 do not. Other, each against the nearer one: a1, a2 and b1 find cos 1, only b2
+    has cos 0 with both."""
+    vectors = {"a1": [1, 0], "a2": [1, 0], "b1": [1, 0], "b2": [0, 1]}
 
     def embed(texts):
         return np.array([vectors[text] for text in texts], np.float32)
 
     found = evaluation.calibrate(
-        [Reference("1", "t", "g1", "s1"), Reference("2", "t", "g2", "s2")],
+        [Reference("1", "t", ("a1", "a2")), Reference("2", "t", ("b1", "b2"))],
         embed,
         GateConfig(min_words=1, min_similarity=0.5),
     )
-    assert (found["own_task_pass_rate"], found["n_own"]) == (0.5, 2)
-    assert (found["other_task_pass_rate"], found["n_other"]) == (0.0, 2)
+    assert (found["own_task_pass_rate"], found["n_own"]) == (0.5, 4)
+    assert (found["other_task_pass_rate"], found["n_other"]) == (0.75, 4)
 
 
 def test_another_evaluations_folder_is_refused(make, tmp_path):
@@ -297,15 +299,20 @@ def test_a_bad_prompt_is_named(tmp_path, row, message):
 
 def test_references_must_cover_the_prompts(tmp_path):
     path = tmp_path / "references.jsonl"
-    reference = {"root_id": "a", "task": "t", "greedy": "g", "sampled": "s"}
+    reference = {"root_id": "a", "task": "t", "answers": ["g", "s"]}
     path.write_text(json.dumps(reference) + "\n")
     prompts = [Prompt("1", "a", "t", "p", Constraint("lowercase", {}))]
-    assert read_references(path, prompts) == [Reference(**reference)]
+    assert read_references(path, prompts) == [Reference("a", "t", ("g", "s"))]
     other = [dataclasses.replace(prompts[0], root_id="b")]
     with pytest.raises(ValueError, match="no reference for task 'b'"):
         read_references(path, other)
     path.write_text('{"root_id": "a"}\n')
-    with pytest.raises(ValueError, match=r"jsonl:1: expected the texts greedy, root"):
+    with pytest.raises(ValueError, match=r"jsonl:1: expected the texts root_id and"):
+        read_references(path, prompts)
+    path.write_text(
+        json.dumps(reference) + "\n" + json.dumps({**reference, "answers": ["g"]})
+    )
+    with pytest.raises(ValueError, match="jsonl:2: 1 answers, line 1 has 2"):
         read_references(path, prompts)
 
 

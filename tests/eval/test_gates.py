@@ -64,11 +64,12 @@ def test_words_are_runs_of_letters_digits_and_apostrophes():
     ]
 
 
-def test_similarities_are_cosines_row_by_row():
-    """(0.6, 0.8) . (1, 0) = 0.6 and (0, 1) . (0, -1) = -1."""
+def test_the_nearest_reference_counts():
+    """(0.6, 0.8) . (1, 0) = 0.6 and . (0, 1) = 0.8; (0, 1) . (0, -1) = -1 and
+    . (1, 0) = 0."""
     vectors = np.array([[0.6, 0.8], [0.0, 1.0]])
-    references = np.array([[1.0, 0.0], [0.0, -1.0]])
-    assert gates.similarities(vectors, references) == [0.6, -1.0]
+    references = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [1.0, 0.0]]])
+    assert gates.similarities(vectors, references) == [0.8, 0.0]
 
 
 @pytest.mark.parametrize(
