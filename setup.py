@@ -32,15 +32,8 @@ RUNTIME = [
     # data
     "datasets>=4.8",
     "pyarrow>=21",
-    "datasketch>=1.6.5",
-    "httpx2>=2.0",
-    # constraints
-    "jsonschema>=4.25",
-    "py3langid>=0.3",
-    "pysbd>=0.3.4",
     # config, command line, report
     "pyyaml>=6.0.2",
-    "tyro>=1.0",
     "rich>=14.0",
     "matplotlib>=3.10",
 ]

@@ -3,12 +3,14 @@
 
 import ast
 import email
+import functools
 import importlib.metadata
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,32 @@ def pins(lock: Path) -> dict[str, Version]:
     return {canonicalize_name(name): Version(version) for name, version in found}
 
 
+def imports() -> list[tuple[str, str]]:
+    """(file, top-level package) of every import in the sources."""
+    found = set()
+    for package in ("alignjax", "data_gen"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names = [] if node.level else [node.module]
+                where = path.relative_to(ROOT).as_posix()
+                found |= {(where, name.partition(".")[0]) for name in names}
+    return sorted(found)
+
+
+@functools.cache
+def distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def owners(name: str) -> set[str]:
+    """The installed distributions that an import name belongs to."""
+    return {canonicalize_name(owner) for owner in distributions().get(name, [name])}
+
+
 def test_the_wheel_holds_every_module_and_the_data_they_read(wheel):
     names = set(wheel.namelist())
     expected = {
@@ -114,25 +142,24 @@ def test_extras_are_the_documented_ones(metadata):
 
 
 def test_every_package_that_the_sources_import_is_declared(metadata):
-    """Import names are mapped to distributions by what is installed here."""
-    distributions = importlib.metadata.packages_distributions()
     declared = {canonicalize_name(r.name) for r in requirements(metadata)}
-    undeclared = set()
-    for package in ("alignjax", "data_gen"):
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                names = []
-                if isinstance(node, ast.Import):
-                    names = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    names = [] if node.level else [node.module]
-                for name in {name.partition(".")[0] for name in names}:
-                    owners = distributions.get(name, [name])
-                    known = {canonicalize_name(owner) for owner in owners} & declared
-                    ours = name in ("alignjax", "data_gen")
-                    if not (known or ours or name in sys.stdlib_module_names):
-                        undeclared.add(f"{path.relative_to(ROOT)}: {name}")
-    assert undeclared == set()
+    known = {"alignjax", "data_gen", *sys.stdlib_module_names}
+    undeclared = [
+        (path, name)
+        for path, name in imports()
+        if name not in known and not owners(name) & declared
+    ]
+    assert undeclared == []
+
+
+def test_every_package_that_is_required_is_imported(metadata):
+    """But `datasets`, `sentencepiece`, which transformers imports when needed, and
+    `safetensors`, which the tests compare our own reader and writer with."""
+    required = {
+        canonicalize_name(r.name) for r in requirements(metadata) if not r.marker
+    }
+    imported = {owner for _, name in imports() for owner in owners(name)}
+    assert required - imported == {"datasets", "safetensors", "sentencepiece"}
 
 
 @pytest.mark.parametrize("python", LOCKS)
