@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pipeline.add_argument("--out", help="the run's folder")
     pipeline.add_argument("--model", help="a name, a folder or a hub id")
+    pipeline.add_argument("--embedder", help="sentence encoder: the same")
     pipeline.add_argument("--seed", type=int)
 
     train = _command(
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", help="folder for checkpoints and metrics")
     train.add_argument("--model", help="a name, a folder or a hub id")
     train.add_argument("--seed", type=int)
+    _add_check(train)
 
     evaluate = _command(
         commands,
@@ -111,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--out", help="folder for the results")
     evaluate.add_argument("--model", help="a name, a folder or a hub id")
+    evaluate.add_argument("--embedder", help="sentence encoder: the same")
     evaluate.add_argument("--seed", type=int)
+    _add_check(evaluate)
 
     report = _command(
         commands, "report", _report, "write report.html and report.json of a run"
@@ -141,12 +145,18 @@ def _command(
     return parser
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether the config is valid"
+    )
+
+
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     # As JSON, so that a folder named 1 stays a text.
     given = [
-        f"{name}={json.dumps(getattr(arguments, name))}"
-        for name in ("out", "model", "seed")
-        if getattr(arguments, name) is not None
+        f"{name}={json.dumps(value)}"
+        for name in ("out", "model", "embedder", "seed")
+        if (value := vars(arguments).get(name)) is not None
     ]
     return [*arguments.settings, *given]
 
@@ -222,6 +232,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from alignjax.train.config import TrainConfig
 
     loaded = config.load(TrainConfig, arguments.config, _overrides(arguments))
+    if arguments.check:
+        return 0
     folder = _resolve(loaded.model)
     _start_jax()
     from alignjax import fetch
@@ -249,6 +261,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     from alignjax.eval.config import EvalConfig
 
     loaded = config.load(EvalConfig, arguments.config, _overrides(arguments))
+    if arguments.check:
+        return 0
     folder, embedder = _resolve(loaded.model), _resolve(loaded.embedder)
     _start_jax()
     from alignjax.eval import evaluate

@@ -33,8 +33,8 @@ def load(cls: type[Config], path: str | Path, overrides: Sequence[str] = ()) -> 
     Args:
       cls: frozen dataclass; its annotations are the schema.
       path: UTF-8 YAML file with one mapping in it; an empty file is an empty mapping.
-      overrides: `"training.lr=1e-4"`, applied in order; the value is YAML, and list
-        items are addressed by number (`"stages.0.name=train"`).
+      overrides: `"optimizer.learning_rate=1e-4"`, applied in order; the value is
+        YAML, and list items are addressed by number (`"stages.0.name=train"`).
 
     Raises:
       ValueError: names the file (or the override), the field, what was expected and
@@ -117,7 +117,8 @@ def _override(mapping: dict[str, Any], override: str) -> str:
     dotted = dotted.strip()
     if not equals or not all(dotted.split(".")):
         raise ValueError(
-            f"override {override!r}: expected field=value, e.g. training.lr=1e-4"
+            f"override {override!r}: expected field=value (section.field=value for a "
+            "field of a section), e.g. seed=1"
         )
     value = strict_yaml.read(text, f"override {override!r}")
     *parents, last = dotted.split(".")

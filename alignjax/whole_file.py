@@ -25,7 +25,12 @@ def write(path: Path, content: bytes | str) -> None:
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
     # The new name itself must reach the disk, not only the bytes.
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or a folder is on the disk as it is."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         help="take over a folder with another configuration's run: replace its "
         "exported files, keep and reuse its samples",
     )
+    run.add_argument(
+        "--check", action="store_true", help="only say whether the config is valid"
+    )
 
     verify = commands.add_parser(
         "verify",
@@ -133,6 +136,8 @@ def _run(arguments: argparse.Namespace) -> int:
         *(f"{name}={_quoted(v)}" for name, v in options.items() if v is not None),
     ]
     config = configs.load(RunConfig, arguments.config, overrides)
+    if arguments.check:
+        return 0
     home = fetch.home(os.environ)
 
     def locate(model: str) -> Path:

@@ -107,7 +107,7 @@ def change(path: Path, **fields: Any) -> None:
         (["train.yaml", "objective.name=ppo"], "no objective 'ppo' (known: sft, dpo"),
         (
             ["train.yaml", "objective.options.beta=-1"],
-            "objective.options.beta: must be",
+            "objective: options.beta: must be",
         ),
         (
             ["train.yaml", "objective.options.bta=1"],
@@ -122,6 +122,13 @@ def change(path: Path, **fields: Any) -> None:
 def test_a_mistake_is_one_line(folder, settings, message, capsys):
     assert message in fails(["train", *settings], capsys)
     assert not (folder / "run").exists()
+
+
+def test_check_reads_the_config_and_makes_nothing(folder, capsys):
+    assert cli.main(["train", "train.yaml", "--check"]) == 0
+    assert not (folder / "run").exists()
+    error = fails(["train", "train.yaml", "--check", "batch.rows=0"], capsys)
+    assert "batch: rows must be > 0, got 0" in error
 
 
 def test_a_row_without_chosen_is_one_line(folder, capsys):
@@ -139,6 +146,15 @@ def test_a_model_without_weights_is_one_line(folder, capsys):
     (folder / "model" / "model.safetensors").unlink()
     error = fails(["train", "train.yaml"], capsys)
     assert error.startswith("model is not a complete model: missing weights")
+
+
+@pytest.mark.parametrize("command", ["pipeline", "eval"])
+def test_the_embedder_can_be_another(folder, command, capsys):
+    stage = "{name: a, run: alignjax eval, config: {dataset: d}}"
+    rest = {"pipeline": f"stages: [{stage}]", "eval": "dataset: d"}
+    (folder / "c.yaml").write_text(f"model: model\nout: run\n{rest[command]}\n")
+    error = fails([command, "c.yaml", "--embedder", "none"], capsys)
+    assert error.startswith("'none' is not a model")
 
 
 @pytest.mark.parametrize("command", ["train", "eval"])

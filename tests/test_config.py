@@ -193,7 +193,7 @@ def test_overrides_are_applied_in_order_and_make_missing_sections(write):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lr", "override 'lr': expected field=value, e.g. training.lr=1e-4"),
+        ("lr", "override 'lr': expected field=value (section.field=value for a"),
         ("=3", "override '=3': expected field=value"),
         ("loss..beta=3", "override 'loss..beta=3': expected field=value"),
         ("lr=fast", "override 'lr=fast': lr: expected float, got str 'fast'"),

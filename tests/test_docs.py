@@ -13,8 +13,10 @@ import pytest
 import data_gen.cli
 from alignjax import cli, config
 from alignjax.data import records
+from alignjax.data.tokenizer import load_tokenizer
 from alignjax.eval.config import EvalConfig
 from alignjax.stages import PipelineConfig, StageConfig
+from alignjax.train import loop
 from alignjax.train.config import TrainConfig
 from data_gen.run import RunConfig
 from data_gen.strategies.ecd import ECD
@@ -25,6 +27,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 RUNS = {
     "data-gen run": RunConfig,
     "alignjax train": TrainConfig,
@@ -47,8 +50,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Every command of ours in a block: fenced as sh, or indented."""
-    indented = re.findall(r"^    (\S.*)$", page.read_text(), re.M)
+    """Every command of ours in a block: fenced as sh, or indented, also in the header
+    of a config."""
+    indented = re.findall(r"^(?:    |#   )(\S.*)$", page.read_text(), re.M)
     text = "\n".join([*blocks(page, "sh"), *indented])
     found = []
     for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -61,7 +65,7 @@ def commands(page: Path) -> list[list[str]]:
 
 ALL = [
     pytest.param(words, id=f"{named(page)}: {shlex.join(words)}")
-    for page in PAGES
+    for page in [*PAGES, *CONFIGS]
     for words in commands(page)
 ]
 
@@ -179,3 +183,23 @@ def test_the_settings_of_a_method_are_all_there_with_their_defaults(page, kind):
         for name, value in vars(kind()).items()
     }
     assert found == expected
+
+
+def test_the_couples_of_the_howto_can_be_trained_on(tiny_llama, tmp_path, monkeypatch):
+    """The script writes two couples of four; the config trains on both in one step. The
+    tiny model's tokens are bytes, so its rows are longer."""
+    page = ROOT / "docs" / "howto.md"
+    (script,) = blocks(page, "python")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    (source,) = (text for text in blocks(page, "yaml") if "coin" in text)
+    (tmp_path / "coin.yaml").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    changes = [f"model={tiny_llama}", "batch.time=800", "batch.block=200"]
+    summary = loop.train(
+        config.load(TrainConfig, Path("coin.yaml"), changes),
+        model_folder=tiny_llama,
+        tokenizer=load_tokenizer(tiny_llama),
+        model_fingerprint="tiny",
+    )
+    assert (summary["examples"], summary["steps"]) == (8, 1)
+    assert summary["without_couple"] == summary["too_long"] == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignjax import whole_file
 from alignjax.eval import page, run_files
 from alignjax.eval.run_files import Row, Run, Source
 
@@ -27,6 +27,7 @@ _ACCURACIES = {
 _SHORT = 0.6  # mean answer length, after / before
 _LOGPROB_FALL = 0.2  # of the preferred answers' log-probability, relative
 _CLEAR_GAIN = 0.02  # of accuracy, from where on its parts are compared
+_TYPE_FALL = 0.2  # of the accuracy of one type of constraint
 _GATED_PART = 0.6  # of that gain that is left with the gates
 _WITNESSES = 0.5  # share of preferred answers that are edits
 _TRUNCATED = 0.2  # share of answers cut off at the length limit
@@ -57,8 +58,9 @@ def write_report(run: Path, out: Path, *, samples: int = 12) -> dict[str, Any]:
     report["samples"] = [sample.id for sample in shown]
     html = page.render(report, shown)
     numbers = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    _write(out, html)
-    _write(out.with_suffix(".json"), numbers)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    whole_file.write(out, html)
+    whole_file.write(out.with_suffix(".json"), numbers)
     return report
 
 
@@ -292,6 +294,14 @@ def _numbers_that_look_bad(report: Mapping[str, Any]) -> Iterator[str]:
             f"{100 * raw:.1f} points were gained, but only {100 * gated:.1f} with the "
             "gates: part of the gain is text that is no longer an answer"
         )
+    worse = [
+        f"{name} {100 * entry['before']:.0f} % to {100 * entry['after']:.0f} %"
+        for name, entry in report["by_type"].items()
+        if None not in (entry["before"], entry["after"])
+        and entry["before"] - entry["after"] >= _TYPE_FALL
+    ]
+    if worse:
+        yield f"types of constraint that are met less often: {', '.join(worse)}"
     tokens = report["mean_response_tokens"]
     if tokens["change"] is not None and tokens["after"] < _SHORT * tokens["before"]:
         yield (
@@ -347,11 +357,3 @@ def _broken_comparisons(run: Run) -> Iterator[str]:
             yield f"before and after differ in {name}: {told[0]!r} and {told[1]!r}"
     if first.answers.keys() != second.answers.keys():
         yield "before and after were measured on different prompts"
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing: a reader never sees half a page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

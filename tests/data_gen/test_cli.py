@@ -82,6 +82,7 @@ def test_verify_exits_1_with_a_line_per_failure(path, tmp_path, capsys):
         (["run", "{path}", "ecd.sampels=3"], "did you mean 'samples'?"),
         (["run", "{path}", "--seeds", "none.txt"], "none.txt: no such seed file"),
         (["run", "{path}", "--out", "{path}/data"], "run.yaml"),
+        (["run", "{path}", "--embedder", "none"], "'none' is not a model"),
         (["verify", "nowhere"], "nowhere has no manifest.json"),
         (["report", "nowhere"], "report.json: no such file"),
     ],

@@ -664,6 +664,11 @@ def test_a_good_run_has_no_warnings(found):
             "points were gained, but only",
         ),
         (
+            # before: 3 of 12
+            lambda r: r["constraint"]["by_type"]["lowercase"].update(passed=0),
+            "types of constraint that are met less often: lowercase 25 % to 0 %",
+        ),
+        (
             lambda r: r.update(truncated=0.25),
             "25 % of the answers were cut off",
         ),

