@@ -11,12 +11,14 @@ previous/.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,12 +61,14 @@ def run(
       The report's numbers.
 
     Raises:
-      ValueError: another pipeline is at work in the folder, it is no pipeline's
-        folder, or a stage failed; says what to do.
+      ValueError: a stage's config is wrong (found before anything is fetched or
+        run), another pipeline is at work in the folder, it is no pipeline's folder, or
+        a stage failed; says what to do.
       SystemExit: status 143, after SIGTERM, which the stage at work got too.
     """
     out = Path(config.out).absolute()
     _refuse_others(out)
+    _check_configs(config, environment)
     out.mkdir(parents=True, exist_ok=True)
     with lock.held(out, what="pipeline"):
         record = _read_record(out)
@@ -93,6 +97,32 @@ def _refuse_others(out: Path) -> None:
         raise ValueError(
             f"{out}: is not empty and holds no pipeline; choose another --out"
         )
+
+
+def _check_configs(config: PipelineConfig, environment: Mapping[str, str]) -> None:
+    """Every stage's command reads its config, all at the same time."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        asked = []
+        for stage in config.stages:
+            path = Path(folder) / f"{stage.name}.yaml"
+            content = _stage_config(
+                stage, config, model=config.model, embedder=config.embedder
+            )
+            path.write_text(content, encoding="utf-8")
+            process = subprocess.Popen(
+                [*COMMANDS[stage.run].argv, str(path), "--check"],
+                env=_with_package(environment),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            asked.append((stage, path, stack.enter_context(process)))
+        for stage, path, process in asked:
+            _, complaint = process.communicate()
+            if process.returncode:
+                # The last line is the error; the file that it names is ours.
+                line = complaint.strip().splitlines()[-1].partition(f"{path}: ")[2]
+                raise ValueError(f"stage {stage.name!r}: {line or complaint.strip()}")
 
 
 def _fetch(fetch: Callable[[str], tuple[Path, str]], name: str) -> _Fetched:
@@ -149,13 +179,10 @@ def _run_process(
     out: Path,
     environment: Mapping[str, str],
 ) -> None:
-    # Stages run the package that runs now, also from a checkout that is not installed.
-    package = str(Path(alignjax.__file__).resolve().parent.parent)
-    search = [package, *filter(None, [environment.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [*COMMANDS[stage.run].argv, *arguments],
         cwd=out,
-        env={**environment, "PYTHONPATH": os.pathsep.join(search)},
+        env=_with_package(environment),
     )
     is_asked = False
 
@@ -182,24 +209,40 @@ def _run_process(
         )
 
 
+def _with_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """Stages run the package that runs now, also from a checkout that is not
+    installed."""
+    package = str(Path(alignjax.__file__).resolve().parent.parent)
+    search = [package, *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "PYTHONPATH": os.pathsep.join(search)}
+
+
 def _write_stage_config(
     out: Path,
     stage: StageConfig,
     config: PipelineConfig,
     fetched: Mapping[str, _Fetched],
 ) -> Path:
-    """The stage's own config file, with the shared settings filled in."""
-    settings = {
-        "model": fetched[config.model].name,
-        "embedder": fetched[config.embedder].name,
-        "seed": config.seed,
-    }
-    shared = {name: settings[name] for name in COMMANDS[stage.run].shared}
-    content = {**shared, **configs.plain(stage.config), "out": stage.name}
     path = out / "configs" / f"{stage.name}.yaml"
     path.parent.mkdir(exist_ok=True)
-    whole_file.write(path, strict_yaml.write(content))
+    content = _stage_config(
+        stage,
+        config,
+        model=fetched[config.model].name,
+        embedder=fetched[config.embedder].name,
+    )
+    whole_file.write(path, content)
     return path
+
+
+def _stage_config(
+    stage: StageConfig, config: PipelineConfig, *, model: str, embedder: str
+) -> str:
+    """The stage's own config as YAML, with the shared settings filled in."""
+    settings = {"model": model, "embedder": embedder, "seed": config.seed}
+    shared = {name: settings[name] for name in COMMANDS[stage.run].shared}
+    content = {**shared, **configs.plain(stage.config), "out": stage.name}
+    return strict_yaml.write(content)
 
 
 def _inputs(

@@ -7,21 +7,21 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alignjax import config as configs
-from alignjax import json_file, whole_file
+from alignjax import lock, whole_file
 from alignjax.progress import Progress
-from data_gen import seeds, summary
+from data_gen import claim, seeds, summary
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
 from data_gen.engines import Engine
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
 from data_gen.records import Example, Rejected, write_dataset
 from data_gen.seeds import Seed, SplitFractions
-from data_gen.store import Store, StoredEmbedder, StoredEngine, locked
+from data_gen.store import Store, StoredEmbedder, StoredEngine
 from data_gen.strategies import (
     Context,
     Lineage,
@@ -35,9 +35,6 @@ from data_gen.strategies import (
 )
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
-
-# What a run that is killed before it claims its folder may leave there.
-_EARLY = {"run.lock", ".run.json.partial", "cache.sqlite"}
 
 Tasks = dict[str, list[Seed]]  # by split
 
@@ -95,11 +92,6 @@ class RunConfig:
                 "self_contrast needs an embedder: the folder of a sentence encoder"
             )
 
-    @property
-    def digest(self) -> str:
-        """sha256 of what decides the data; where files lie is no part of it."""
-        return configs.digest(replace(self, out="", cache=""))
-
 
 def run(
     config: RunConfig,
@@ -132,16 +124,28 @@ def run(
       OSError: the disk is full or not writable; finished work is kept.
     """
     tasks, near = split_tasks(config)
+    settings = configs.plain(config)
     out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(locked(out / "run.lock"))
+        stack.enter_context(lock.held(out, what="data-gen run"))
         # A model that cannot be had must not leave the folder claimed for it.
         engine = engine or _local_engine(config, locate)
         embedder = embedder or _local_embedder(config, locate)
-        _claim(out, config, is_fresh, say)
+        inputs = {
+            "seeds_fingerprint": seeds.fingerprint(config.seeds),
+            "model_fingerprint": engine.facts["model"],
+            "template_fingerprint": engine.facts["template"],
+            "engine_fingerprint": engine.fingerprint,
+            "embedder_fingerprint": embedder.fingerprint if embedder else "",
+        }
+        claim.take(out, settings, inputs, is_fresh=is_fresh, say=say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
-            stack.enter_context(locked(cache.with_name(f"{cache.name}.lock")))
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                lock.held_beside(cache, what="data-gen run", instead="cache")
+            )
         store = stack.enter_context(Store(cache))
         context = Context(
             seed=config.seed,
@@ -167,13 +171,8 @@ def run(
             examples,
             [*near, *rejected],
             prompts,
-            config=config.digest,
-            facts={
-                "model_fingerprint": engine.facts["model"],
-                "template_fingerprint": engine.facts["template"],
-                "engine_fingerprint": engine.fingerprint,
-                "embedder_fingerprint": embedder.fingerprint if embedder else "",
-            },
+            config=claim.digest(settings, inputs),
+            facts=inputs,
         )
         report = summary.build(
             examples, [*near, *rejected], stages, prompts, effort=store.effort()
@@ -257,44 +256,6 @@ def gate(
 
 def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
     return sorted(tasks, key=lambda task: draw(seed, purpose, task.id))
-
-
-def _claim(
-    out: Path, config: RunConfig, is_fresh: bool, say: Callable[[str], None]
-) -> None:
-    """Make the folder this run's; refuse one that is another run's, or no run's."""
-    path = out / "run.json"
-    known = None
-    if path.is_file():
-        known = json_file.read(path).get("digest")
-        if not isinstance(known, str):
-            raise ValueError(
-                f"{out} is the folder of another command (see {path}); give another "
-                "--out"
-            )
-    elif (out / "manifest.json").is_file():
-        known = json_file.read(out / "manifest.json").get("config")
-    else:
-        others = sorted({entry.name for entry in out.iterdir()} - _EARLY)
-        if others:
-            raise ValueError(
-                f"{out} is not empty and holds no dataset ({others[0]} is there); give "
-                "another --out"
-            )
-    if known not in (None, config.digest):
-        if not is_fresh:
-            raise ValueError(
-                f"{out} holds the run of another configuration (digest {known[:12]}, "
-                f"this one is {config.digest[:12]}); give another --out, or --fresh to "
-                "replace its exported files (its samples are kept and reused)"
-            )
-        say(f"replacing the run {known[:12]} in {out}; its samples are kept")
-        for name in ("manifest.json", "report.json"):
-            (out / name).unlink(missing_ok=True)
-    claim = {"digest": config.digest, "config": configs.plain(config)}
-    whole_file.write(
-        path, (json.dumps(claim, indent=2, sort_keys=True) + "\n").encode()
-    )
 
 
 def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:

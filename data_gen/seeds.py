@@ -108,6 +108,13 @@ def load_seeds(path: str | Path, limit: int | None = None) -> tuple[Seed, ...]:
     return tuple(seeds[:limit])
 
 
+def fingerprint(path: str | Path) -> str:
+    """The kind of the file that `path` means and the sha256 of its bytes, as in
+    "jsonl:5f2c..."; together they decide the seeds."""
+    source, raw = _read(path)
+    return f"{Path(source).suffix[1:]}:{hashlib.sha256(raw).hexdigest()}"
+
+
 def split_of(seed_id: str, fractions: SplitFractions) -> Split:
     """The split of a seed and of everything derived from it.
 

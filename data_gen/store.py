@@ -7,10 +7,7 @@ configuration reuses what it shares with an earlier one. Nothing is ever deleted
 """
 
 import errno
-import fcntl
 import json
-import os
-import socket
 import sqlite3
 import time
 from collections import deque
@@ -41,46 +38,6 @@ CREATE TABLE IF NOT EXISTS sessions (
   id INTEGER PRIMARY KEY, samples INTEGER NOT NULL, tokens INTEGER NOT NULL,
   wall_s REAL NOT NULL);
 """
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` as the sign that this process works in its folder.
-
-    The lock is the kernel's (flock), so a killed run leaves nothing to clean up; the
-    file only names the holder. Raises ValueError naming pid and host if it is held.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 4096).decode(errors="replace") or "?"
-            os.close(descriptor)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise ValueError(
-                f"{path.parent} is in use by another run ({holder.strip()}); "
-                "wait for it, stop it, or give another --out"
-            ) from None
-        if _is_same_file(descriptor, path):
-            break
-        os.close(descriptor)  # the last holder removed it between our two calls
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    if not path.exists():
-        return False
-    held, named = os.fstat(descriptor), os.stat(path)
-    return (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
 
 
 class Store:

@@ -4,7 +4,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tokenizers
+
+from tiny_models import LLAMA, llama_shapes
 
 # Environment variables that JAX reads when it is first imported, here and in the
 # processes that tests start; what the caller has set stays.
@@ -46,6 +50,39 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """$ALIGNJAX_HOME of the commands that tests start; it keeps what they compile."""
     compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     return Path(compiled) / "home" if compiled else tmp_path_factory.mktemp("home")
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from alignjax import lock
+with lock.held(Path(sys.argv[1]), what="run"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def hold_lock(root: Path) -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]:
+    """Starts a process that holds the lock of a folder until it is killed."""
+    started = []
+
+    def hold(folder: Path) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(folder)],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        with process:
+            process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -176,51 +213,30 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
 
 
 def _write_llama(folder: Path, vocabulary: dict[str, int]) -> None:
-    width, hidden, layers = 64, 96, 2
+    width = LLAMA["hidden_size"]
     rng = np.random.default_rng(0)
 
-    def normal(rows: int, columns: int, scale: float) -> np.ndarray:
-        return scale * rng.normal(size=(rows, columns)).astype(np.float32)
+    def normal(shape: tuple[int, ...], scale: float) -> np.ndarray:
+        return scale * rng.normal(size=shape).astype(np.float32)
 
-    embedding = normal(len(vocabulary), width, 1.0)
+    embedding = normal((len(vocabulary), width), 1.0)
     unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
-    head = normal(len(vocabulary), width, 0.02)
+    head = normal((len(vocabulary), width), 0.02)
     for word, followers in _WORDS.items():
         for follower in followers.split():
             strength = 1.5 + 0.2 * rng.random()  # a score of 12 to 13.6
             head[_id(follower, vocabulary)] += strength * unit[_id(word, vocabulary)]
-    tensors = {
-        "model.embed_tokens.weight": embedding,
-        "model.norm.weight": np.ones(width, np.float32),
-        "lm_head.weight": head,
-    }
-    for layer in range(layers):
-        place = f"model.layers.{layer}"
-        for name, matrix in {
-            "self_attn.q_proj": normal(width, width, 0.1),
-            "self_attn.k_proj": normal(width // 2, width, 0.1),
-            "self_attn.v_proj": normal(width // 2, width, 0.1),
-            "self_attn.o_proj": normal(width, width, 0.02),
-            "mlp.gate_proj": normal(hidden, width, 0.1),
-            "mlp.up_proj": normal(hidden, width, 0.1),
-            "mlp.down_proj": normal(width, hidden, 0.02),
-        }.items():
-            tensors[f"{place}.{name}.weight"] = matrix
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{place}.{name}.weight"] = np.ones(width, np.float32)
+    tensors = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
+    for name, shape in llama_shapes(len(vocabulary), is_tied=False).items():
+        if len(shape) == 1:
+            tensors[name] = np.ones(shape, np.float32)
+        elif name not in tensors:
+            is_last = name.endswith(("o_proj.weight", "down_proj.weight"))
+            tensors[name] = normal(shape, 0.02 if is_last else 0.1)
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     config = {
-        "model_type": "llama",
+        **LLAMA,
         "vocab_size": len(vocabulary),
-        "hidden_size": width,
-        "intermediate_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
         "tie_word_embeddings": False,
         "hidden_act": "silu",
     }

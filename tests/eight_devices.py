@@ -16,28 +16,18 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+import tiny_models
 from alignjax import sharding
 from alignjax.checkpoint import Checkpoints
 from alignjax.data import rows
 from alignjax.data.rows import Rows, Shape, Tokens
 from alignjax.models import decoder, lora
-from alignjax.models.decoder import DecoderConfig, Params
+from alignjax.models.decoder import Params
 from alignjax.train import OBJECTIVES
 from alignjax.train.step import TrainState, make_train_step
 
-CONFIG = DecoderConfig(  # with an adapter beside every kernel
-    vocab=32,
-    embed=16,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=4,
-    mlp=24,
-    is_tied=False,
-    context=64,
-    lora_rank=2,
-    lora_alpha=4.0,
-)
+# With an adapter beside every kernel.
+CONFIG = tiny_models.decoder(is_tied=False, lora_rank=2, lora_alpha=4.0)
 SHAPE = Shape(rows=8, time=32, blocks=6, block=10, scored=20)
 
 

@@ -1,25 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims, locks and whole files: a folder is one run's, one process works in it, and
-a file is never half written."""
+"""Claims and whole files: a folder is one run's, one process works in it, and a file
+is never half written."""
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from alignjax import claim, lock, whole_file
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from alignjax import lock
-with lock.held(Path(sys.argv[1]), what="run"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+from alignjax import claim, json_file, whole_file
 
 
 def hold(out: Path, identity: str = "a", **options) -> None:
@@ -74,26 +63,18 @@ def test_processes_that_do_not_write_still_check(tmp_path):
         hold(tmp_path / "run", "b", writes=False)
 
 
-def test_one_process_at_a_time(tmp_path, root):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        with pytest.raises(ValueError, match="another training run is at work in this"):
-            hold(tmp_path)
-        process.kill()
-    hold(tmp_path)  # a lock ends with its process
-
-
-def test_a_lock_is_free_after_an_error(tmp_path):
-    with pytest.raises(KeyError), lock.held(tmp_path, what="run"):
-        raise KeyError
-    with lock.held(tmp_path, what="run"):
-        pass
+def test_one_process_at_a_time(hold_lock, tmp_path):
+    holder = hold_lock(tmp_path)
+    with pytest.raises(ValueError, match="another training run is at work in this"):
+        hold(tmp_path)
+    assert not (tmp_path / "run.json").exists()
+    holder.kill()
+    holder.wait()
+    hold(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.yaml",
+        "run.json",
+    ]
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
@@ -105,8 +86,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, name):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(whole_file.os, name, full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        whole_file.write(path, b"new")
-    assert caught.value.filename == str(path)
+    for write in (whole_file.write, json_file.write):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(path, "new")
+        assert caught.value.filename == str(path)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "old"

@@ -8,7 +8,6 @@ it reads; the last one runs the real commands on tiny models.
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,8 @@ import os, signal, sys, time
 from pathlib import Path
 import yaml
 config = yaml.safe_load(Path(sys.argv[1]).read_text())
+if "--check" in sys.argv:
+    sys.exit(f"stage.py: {sys.argv[1]}: no field 'wrong'" if "wrong" in config else 0)
 out = Path(config["out"])
 print("stage", out, *sys.argv[2:])
 with open("log", "a") as log:
@@ -216,6 +217,16 @@ def test_files_that_no_stage_makes_are_inputs(run, work, tmp_path):
     assert run(listed) == ["data --fresh"]
 
 
+def test_a_wrong_config_of_a_late_stage_is_found_before_anything_is_made(run, work):
+    listed = diamond()
+    listed[-1]["config"]["wrong"] = 1
+    with pytest.raises(ValueError) as caught:
+        run(listed)
+    assert str(caught.value) == "stage 'after': no field 'wrong'"
+    assert run.lines == []
+    assert not work.exists()
+
+
 def test_a_stage_that_fails_is_named_and_the_rest_is_kept(run, work):
     with pytest.raises(ValueError, match="'train' stopped with exit code 3") as caught:
         run([*diamond()[:1], stage("train", "data", run="alignjax train", fail=3)])
@@ -251,20 +262,13 @@ def test_sigterm_reaches_the_stage(run, work):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_one_pipeline_at_a_time(run, work, root):
+def test_one_pipeline_at_a_time(run, work, hold_lock):
     run(diamond())
-    holder = (
-        "import sys, time\nfrom pathlib import Path\nfrom alignjax import lock\n"
-        "with lock.held(Path(sys.argv[1]), what='x'):\n"
-        "    print('held', flush=True)\n    time.sleep(60)\n"
-    )
-    arguments = [sys.executable, "-c", holder, str(work)]
-    with subprocess.Popen(arguments, cwd=root, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        with pytest.raises(ValueError, match="another pipeline is at work in this"):
-            run(diamond())
-        process.kill()
+    holder = hold_lock(work)
+    with pytest.raises(ValueError, match="another pipeline is at work in this"):
+        run(diamond())
+    holder.kill()
+    holder.wait()
     assert run(diamond()) == []
 
 

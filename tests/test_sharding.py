@@ -22,7 +22,8 @@ def report() -> dict[str, Any]:
     program = Path(__file__).with_name("eight_devices.py")
     root = program.parent.parent
     flags = "--xla_force_host_platform_device_count=8"
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    folders = [str(root), str(root / "tests" / "models")]
+    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",

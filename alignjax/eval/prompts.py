@@ -90,17 +90,17 @@ def read_references(path: Path, prompts: Iterable[Prompt]) -> list[Reference]:
         )
     found = []
     for number, row in enumerate(read_jsonl(path), start=1):
-        task, answers = (row.get("root_id"), row.get("task")), row.get("answers")
-        is_list = isinstance(answers, list) and bool(answers)
-        if not is_list or not all(isinstance(v, str) for v in (*task, *answers)):
+        root, task, answers = (row.get(name) for name in ("root_id", "task", "answers"))
+        texts = answers if isinstance(answers, list) else []
+        if not texts or not all(isinstance(v, str) for v in (root, task, *texts)):
             raise ValueError(
                 f"{path}:{number}: expected the texts root_id and task and the list "
                 "of texts answers; made by another version? evaluate the base again"
             )
-        found.append(Reference(*task, tuple(answers)))
-        if len(answers) != len(found[0].answers):
+        found.append(Reference(str(root), str(task), tuple(texts)))
+        if len(texts) != len(found[0].answers):
             raise ValueError(
-                f"{path}:{number}: {len(answers)} answers, line 1 has "
+                f"{path}:{number}: {len(texts)} answers, line 1 has "
                 f"{len(found[0].answers)}; damaged? evaluate the base again"
             )
     missing = {p.root_id for p in prompts} - {r.root_id for r in found}

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from alignjax.train import find
+
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
@@ -14,6 +16,9 @@ class ObjectiveConfig:
 
     name: str = "dpo"
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        find(self.name, self.options)
 
 
 @dataclasses.dataclass(frozen=True)

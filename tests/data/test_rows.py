@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny_models
 from alignjax.data import plan, rows
 from alignjax.data.rows import Shape, Tokens
-from alignjax.models import DecoderConfig, decoder
+from alignjax.models import decoder
 from alignjax.sampling import score
 
 FIRST = Tokens("a", (11, 12), ((21, 22, 2), (31, 32, 2)), weight=3.0)
@@ -150,9 +151,7 @@ def test_sources_positions_and_homes_agree_with_the_definition_of_visibility(giv
 
 @pytest.fixture(scope="module")
 def model(random_params):
-    config = DecoderConfig(
-        vocab=50, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48
-    )
+    config = tiny_models.wide_decoder()
     return decoder.build(config), random_params(config)
 
 

@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from data_gen import records
+from alignjax import lock
+from data_gen import records, seeds
 from data_gen import run as runs
 from data_gen.run import RunConfig, run, split_tasks
 from data_gen.seeds import SplitFractions, split_of
@@ -101,12 +103,94 @@ def stored(folder: Path) -> int:
 def test_another_configurations_folder_is_refused(tmp_path):
     config = scripts.config(tmp_path)
     run(config, engine=scripts.engine())
-    other = dataclasses.replace(config, seed=1)
-    with pytest.raises(ValueError, match="another configuration") as caught:
+    before = exported(tmp_path)
+    assert config.ecd is not None
+    other = dataclasses.replace(
+        config, seed=1, ecd=dataclasses.replace(config.ecd, samples=2)
+    )
+    with pytest.raises(
+        ValueError, match=r"another configuration \(what differs: ecd\.samples, seed; "
+    ) as caught:
         run(other, engine=scripts.engine())
-    assert config.digest[:12] in str(caught.value)
-    assert other.digest[:12] in str(caught.value)
+    assert digest(tmp_path)[:12] in str(caught.value)
     assert "--fresh" in str(caught.value)
+    assert exported(tmp_path) == before
+
+
+def digest(folder: Path) -> str:
+    return json.loads((folder / "manifest.json").read_text())["config"]
+
+
+def test_the_same_content_at_another_place_is_the_same_run(clean, tmp_path):
+    """The seeds of the package, in two files of the user's."""
+    content = Path(seeds.__file__).with_name("data") / "seeds.jsonl"
+    out = tmp_path / "data"
+    for name in ("mine.jsonl", "moved.jsonl"):
+        shutil.copy(content, tmp_path / name)
+        engine = scripts.engine()
+        config = scripts.config(out, seeds=str(tmp_path / name), model=f"./{name}")
+        run(config, engine=engine)
+        assert exported(out) == exported(clean)
+    assert engine.asked == []
+
+
+def test_changed_seeds_are_another_run(tmp_path):
+    path, out = tmp_path / "seeds.txt", tmp_path / "data"
+    lines = [f"Describe the trade of a {name}.\n" for name in TRADES]
+    path.write_text("".join(lines))
+    config = scripts.config(out, seeds=str(path), self_contrast=None)
+    run(config, engine=scripts.engine())
+    before = exported(out)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(
+        ValueError, match=r"\(what differs: the content of the seeds; digest"
+    ):
+        run(config, engine=scripts.engine())
+    assert exported(out) == before
+    run(config, engine=scripts.engine(), is_fresh=True)
+    assert digest(out) != json.loads(before["manifest.json"])["config"]
+    assert verify(out).failures == ()
+
+
+TRADES = (
+    *("baker", "carpenter", "tailor", "fisher", "miller", "weaver", "potter"),
+    *("mason", "glazier", "cobbler", "printer", "brewer", "farrier", "saddler"),
+)
+
+
+def test_other_weights_are_another_run(tmp_path):
+    config = scripts.config(tmp_path)
+    run(config, engine=scripts.engine())
+    other = scripts.engine()
+    other.name = "other weights"
+    with pytest.raises(
+        ValueError, match=r"\(what differs: the model's weights; digest"
+    ):
+        run(config, engine=other)
+    assert other.asked == []
+
+
+def test_one_run_at_a_time(hold_lock, tmp_path):
+    config = scripts.config(tmp_path)
+    holder = hold_lock(tmp_path)
+    with pytest.raises(ValueError, match="another data-gen run is at work in this"):
+        run(config, engine=scripts.engine())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock"]
+    holder.kill()
+    holder.wait()
+    run(config, engine=scripts.engine())
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_shared_cache_is_used_by_one_run_at_a_time(tmp_path):
+    cache = tmp_path / "cache.sqlite"
+    config = scripts.config(tmp_path / "data", cache=str(cache))
+    message = r"cache\.sqlite: another data-gen run .*; wait .* another cache$"
+    with (
+        lock.held_beside(cache, what="run", instead="cache"),
+        pytest.raises(ValueError, match=message),
+    ):
+        run(config, engine=scripts.engine())
 
 
 def test_fresh_replaces_the_export_and_keeps_the_samples(clean, tmp_path):
@@ -240,12 +324,6 @@ def test_a_run_with_nothing_to_do_is_refused():
         RunConfig(model="m", out="o")
     with pytest.raises(ValueError, match="needs an embedder"):
         scripts.config(Path("o"), embedder="")
-
-
-def test_where_files_lie_is_no_part_of_the_digest():
-    first = scripts.config(Path("a"))
-    assert first.digest == scripts.config(Path("b"), cache="c").digest
-    assert first.digest != scripts.config(Path("a"), seed=1).digest
 
 
 def test_the_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):

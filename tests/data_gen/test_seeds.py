@@ -5,12 +5,14 @@ import hashlib
 import json
 import re
 from collections import Counter
+from importlib import resources
 
 import pytest
 
 from data_gen.seeds import (
     Seed,
     SplitFractions,
+    fingerprint,
     load_seeds,
     near_duplicates,
     split_of,
@@ -198,6 +200,17 @@ def test_missing_file_and_unknown_kind_say_what_to_use(tmp_path):
         load_seeds(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match=r"\.jsonl file .* or 'builtin'; rename or"):
         load_seeds(tmp_path / "seeds.csv")
+
+
+def test_the_fingerprint_is_the_kind_and_the_sha256_of_the_bytes(write):
+    """The same bytes are other seeds in a .txt than in a .jsonl file."""
+    content = b'{"text": "Name a fruit."}\n'
+    sha256 = hashlib.sha256(content).hexdigest()
+    first, moved = write(content), write(content, "moved.jsonl")
+    assert fingerprint(first) == fingerprint(moved) == f"jsonl:{sha256}"
+    assert fingerprint(write(content, "seeds.txt")) == f"txt:{sha256}"
+    packaged = resources.files("data_gen").joinpath("data", "seeds.jsonl").read_bytes()
+    assert fingerprint("builtin") == fingerprint(write(packaged))
 
 
 def test_split_compares_the_hash_with_cumulative_fractions():

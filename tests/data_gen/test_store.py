@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store: nothing is sampled twice, and one process works in a folder at a time."""
+"""Store: nothing is sampled twice, and what was paid for is kept."""
 
 import errno
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,16 +11,7 @@ from data_gen.embed import HashedNgrams
 from data_gen.engines import Generate, Generation, Settings, request_id
 from data_gen.engines.scripted import ScriptedEngine
 from data_gen.records import Message
-from data_gen.store import Store, StoredEmbedder, StoredEngine, locked
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from data_gen.store import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+from data_gen.store import Store, StoredEmbedder, StoredEngine
 
 
 def scripted() -> ScriptedEngine:
@@ -39,40 +25,6 @@ def ask(key: str, text: str = "hello", n: int = 2, seed: int = 0) -> Generate:
 def answers(engine, requests):
     found = sorted(engine.generate(requests), key=lambda g: (g.key, g.sample))
     return [(g.key, g.sample, g.text) for g in found]
-
-
-@pytest.fixture
-def holder(root, tmp_path):
-    """A process that holds the lock tmp_path/run.lock."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "run.lock")],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-
-
-def test_a_second_run_is_told_pid_and_host(holder, tmp_path):
-    message = f"pid {holder.pid} on {socket.gethostname()}"
-    with (
-        pytest.raises(ValueError, match=message),
-        locked(tmp_path / "run.lock"),
-    ):
-        pass
-
-
-def test_the_lock_of_a_killed_run_is_taken_over(holder, tmp_path):
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
-    assert (tmp_path / "run.lock").exists()
-    with locked(tmp_path / "run.lock"):
-        assert f"pid {os.getpid()} " in (tmp_path / "run.lock").read_text()
-    assert not (tmp_path / "run.lock").exists()
 
 
 def test_known_samples_are_not_sampled_again(tmp_path):

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from tokenizers.pre_tokenizers import ByteLevel
 
-WIDTH, HIDDEN, HEADS, KV_HEADS, LAYERS = 64, 96, 4, 2, 2
+from tiny_models import LLAMA, llama_shapes
+
+HEADS, KV_HEADS = LLAMA["num_attention_heads"], LLAMA["num_key_value_heads"]
+LAYERS = LLAMA["num_hidden_layers"]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ hello", "1 2"]
 TOKENS = [
@@ -32,26 +35,7 @@ TEMPLATE = (
 def hf_tensors(*, is_tied: bool = True) -> dict[str, np.ndarray]:
     """Random weights of the model under their Hugging Face names."""
     rng = np.random.default_rng(0)
-    keys = WIDTH * KV_HEADS // HEADS
-    shapes = {
-        "model.embed_tokens.weight": (len(TOKENS), WIDTH),
-        "model.norm.weight": (WIDTH,),
-    }
-    if not is_tied:
-        shapes["lm_head.weight"] = (len(TOKENS), WIDTH)
-    for layer in range(LAYERS):
-        for name, shape in {
-            "input_layernorm": (WIDTH,),
-            "self_attn.q_proj": (WIDTH, WIDTH),
-            "self_attn.k_proj": (keys, WIDTH),
-            "self_attn.v_proj": (keys, WIDTH),
-            "self_attn.o_proj": (WIDTH, WIDTH),
-            "post_attention_layernorm": (WIDTH,),
-            "mlp.gate_proj": (HIDDEN, WIDTH),
-            "mlp.up_proj": (HIDDEN, WIDTH),
-            "mlp.down_proj": (WIDTH, HIDDEN),
-        }.items():
-            shapes[f"model.layers.{layer}.{name}.weight"] = shape
+    shapes = llama_shapes(len(TOKENS), is_tied=is_tied)
     return {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
 
 
@@ -104,14 +88,14 @@ def write_gguf(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, np.ndarray
         path = tmp_path / "tiny.gguf"
         writer = gguf.GGUFWriter(path, "llama")
         metadata: dict[str, Any] = {
-            "llama.embedding_length": WIDTH,
-            "llama.feed_forward_length": HIDDEN,
+            "llama.embedding_length": LLAMA["hidden_size"],
+            "llama.feed_forward_length": LLAMA["intermediate_size"],
             "llama.block_count": LAYERS,
-            "llama.context_length": 256,
+            "llama.context_length": LLAMA["max_position_embeddings"],
             "llama.attention.head_count": HEADS,
             "llama.attention.head_count_kv": KV_HEADS,
-            "llama.rope.freq_base": 10_000.0,
-            "llama.attention.layer_norm_rms_epsilon": 1e-5,
+            "llama.rope.freq_base": LLAMA["rope_theta"],
+            "llama.attention.layer_norm_rms_epsilon": LLAMA["rms_norm_eps"],
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": "smollm",
             "tokenizer.ggml.tokens": TOKENS,

@@ -15,18 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tiny_models
 from alignjax import models
 from alignjax.data import rows
 from alignjax.data.rows import Rows, Shape, Tokens
 from alignjax.models import decoder
 from alignjax.models.attention import Visibility, visible
-from alignjax.models.decoder import DecoderConfig, Model, Params
+from alignjax.models.decoder import Model, Params
 from alignjax.models.rope import RopeScaling, cosine_sine, frequencies, rotate
 from alignjax.sampling import Request, Sampler, Settings
 
-CONFIG = DecoderConfig(
-    vocab=32, embed=16, layers=2, heads=4, kv_heads=2, head_dim=4, mlp=24, context=64
-)
+CONFIG = tiny_models.decoder()
 
 
 @pytest.fixture(scope="module")

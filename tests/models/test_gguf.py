@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tiny_models
 from alignjax.models import gguf, gguf_header, weights
 
 
@@ -55,16 +56,7 @@ def test_config_follows_the_metadata(write_gguf):
     folder = convert(write_gguf()[0])
     config = json.loads((folder / "config.json").read_text())
     expected = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-        "rope_theta": 10_000.0,
-        "rms_norm_eps": 1e-5,  # float32 holds 9.99999974e-06
+        **tiny_models.LLAMA,  # of its rms_norm_eps, float32 holds 9.99999974e-06
         "tie_word_embeddings": True,
         "vocab_size": 3 + 256 + 6,
         "bos_token_id": 1,

@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import tiny_models
 from alignjax.models import Model, Params, decoder, lora, peft
 from alignjax.models.attention import Visibility
 from alignjax.models.decoder import DecoderConfig
 
-CONFIG = DecoderConfig(
-    vocab=32, embed=16, layers=2, heads=4, kv_heads=2, head_dim=4, mlp=24, context=64
-)
+CONFIG = tiny_models.decoder()
 RANK, ALPHA = 3, 12.0  # scale 4
 TOKENS = jnp.array([[3, 9, 27, 17, 19, 25]])
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import tiny_models
+
 # JAX must not be imported before pytest_configure has run.
 if TYPE_CHECKING:
     from alignjax.models import Model, Params
@@ -32,17 +34,7 @@ def digits() -> type[Digits]:
 @pytest.fixture(scope="session")
 def tiny(random_params: Callable[..., Any]) -> tuple[Model, Params]:
     """The output head of its own keeps the model from repeating its input."""
-    from alignjax.models import DecoderConfig, decoder
+    from alignjax.models import decoder
 
-    config = DecoderConfig(
-        vocab=64,
-        embed=16,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        head_dim=4,
-        mlp=24,
-        is_tied=False,
-        context=128,
-    )
+    config = tiny_models.decoder(vocab=64, is_tied=False, context=128)
     return decoder.build(config), random_params(config)

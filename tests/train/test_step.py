@@ -10,15 +10,14 @@ import numpy as np
 import optax
 import pytest
 
+import tiny_models
 from alignjax.data import rows
 from alignjax.data.rows import Rows, Shape, Tokens
-from alignjax.models import DecoderConfig, Model, Params, decoder, lora
+from alignjax.models import Model, Params, decoder, lora
 from alignjax.train import find
 from alignjax.train.step import Step, TrainState, make_train_step
 
-CONFIG = DecoderConfig(
-    vocab=50, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48
-)
+CONFIG = tiny_models.wide_decoder()
 SHAPE = Shape(rows=4, time=40, blocks=6, block=16, scored=30)
 # Rows of unequal weight: 3 pairs and 14 chosen tokens, 1 and 2, none, 2 and 3.
 ROWS = [[0, 1], [2], [], [3, 4]]
