@@ -66,7 +66,11 @@ class Negative:
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt, the preferred answer and its ranked negatives."""
+    """One prompt, the preferred answer and its ranked negatives.
+
+    `couple` names the four examples that CoIN compares, `role` is one of
+    `alignjax.data.records.ROLES`; both are empty where there is no couple.
+    """
 
     strategy: str
     root_id: str
@@ -80,13 +84,17 @@ class Example:
     proof: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
+    couple: str = ""
+    role: str = ""
 
     @property
     def id(self) -> str:
         """Content hash: the same example has the same id on every machine."""
         answers = [self.chosen.text, *(n.text for n in self.negatives)]
         prompt = [asdict(message) for message in self.prompt]
-        return digest([self.strategy, self.root_id, self.round, prompt, answers])[:32]
+        content = [self.strategy, self.root_id, self.round, prompt, answers]
+        place = [self.couple, self.role] if self.couple else []
+        return digest([*content, *place])[:32]
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,10 @@ EXAMPLES = pa.schema(
         ("provenance", pa.string()),
     ]
 )
+# The columns of a dataset that has couples; any other is written without the last two.
+COUPLED_EXAMPLES = pa.schema(
+    [*EXAMPLES, pa.field("couple", pa.string()), pa.field("role", pa.string())]
+)
 REJECTED = pa.schema(
     [
         ("id", pa.string()),
@@ -206,13 +218,15 @@ def write_dataset(
     (folder / "manifest.json").unlink(missing_ok=True)
     kept = sorted(examples, key=lambda example: example.id)
     dropped = sorted(rejected, key=lambda item: item.id)
+    has_couples = any(example.couple for example in kept)
+    examples_schema = COUPLED_EXAMPLES if has_couples else EXAMPLES
     tables = {
         "examples.parquet": [_example_row(example) for example in kept],
         "rejected.parquet": [{"id": item.id, **asdict(item)} for item in dropped],
     }
     files = {}
     for name, rows in tables.items():
-        schema = EXAMPLES if name == "examples.parquet" else REJECTED
+        schema = examples_schema if name == "examples.parquet" else REJECTED
         sink = pa.BufferOutputStream()
         table = pa.Table.from_pylist(rows, schema=schema)
         pq.write_table(table, sink, compression="zstd")
@@ -257,7 +271,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def read_examples(folder: Path) -> tuple[Example, ...]:
     """The examples of a dataset folder, in file order."""
-    table = pq.read_table(folder / "examples.parquet", schema=EXAMPLES)
+    table = pq.read_table(folder / "examples.parquet", schema=COUPLED_EXAMPLES)
     return tuple(_example_from(row) for row in table.to_pylist())
 
 
@@ -295,6 +309,8 @@ def _example_from(row: Mapping[str, Any]) -> Example:
     fields["negatives"] = tuple(Negative(**_with_tuple(n)) for n in row["negatives"])
     for name in ("proof", "provenance"):
         fields[name] = json.loads(row[name])
+    for name in ("couple", "role"):  # no such columns where there are no couples
+        fields[name] = row[name] or ""
     fields["constraints"] = tuple(json.loads(row["constraints"]))
     return Example(**fields)
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from alignjax import constraints
 from alignjax.constraints import Constraint
+from alignjax.data import records as reader
 from data_gen import records
 from data_gen.prompts import stated
 from data_gen.proof import flaws, prove
@@ -71,6 +72,7 @@ def verify(folder: Path) -> Verification:
             failures.append(f"prompt {prompt['id']}: does not state {asked}")
     held_out = [(p["split"], p["root_id"], p["task"]) for p in prompts]
     failures += _splits(examples, held_out)
+    failures += _refusals(folder)
     return Verification(
         len(examples),
         len(examples),
@@ -82,8 +84,8 @@ def verify(folder: Path) -> Verification:
 
 def _files(folder: Path, files: dict) -> Iterator[str]:
     schemas = {
-        "examples.parquet": records.EXAMPLES,
-        "rejected.parquet": records.REJECTED,
+        "examples.parquet": (records.EXAMPLES, records.COUPLED_EXAMPLES),
+        "rejected.parquet": (records.REJECTED,),
     }
     for name in (*schemas, "prompts.jsonl"):
         path = folder / name
@@ -104,7 +106,7 @@ def _files(folder: Path, files: dict) -> Iterator[str]:
         if name in schemas:
             parquet = pq.ParquetFile(pa.BufferReader(content))
             rows = parquet.metadata.num_rows
-            if not parquet.schema_arrow.equals(schemas[name]):
+            if not any(map(parquet.schema_arrow.equals, schemas[name])):
                 yield f"{name}: has other columns than {records.FORMAT}"
         else:
             rows = content.count(b"\n")
@@ -185,6 +187,14 @@ def _splits(
     for split in ("validation", "test"):
         for task in sorted(tasks["train"] & tasks[split]):
             yield f"the {split} task {task!r} is also in train"
+
+
+def _refusals(folder: Path) -> Iterator[str]:
+    """What training would refuse, such as a couple that is not whole."""
+    try:
+        reader.read(folder)
+    except ValueError as error:
+        yield str(error)
 
 
 def _task(example: Example) -> str:

@@ -57,6 +57,8 @@ def _encode(record: Record, codec: Codec, reuse_ids: bool) -> Tokens:
             _response(answer, codec, reuse_ids, record.id) for answer in answers
         ),
         weight=record.weight,
+        couple=record.couple,
+        role=record.role,
     )
 
 

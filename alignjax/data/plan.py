@@ -4,27 +4,31 @@
 Batches are filled by tokens, not by count: the next example of the shuffled order goes
 into the first row with room, and a batch is closed when none has. Every batch has the
 same static shape; the loss divides by what a batch holds.
+
+A coupled objective compares the four examples of a couple: there a row is one couple.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from alignjax.data.records import ROLES
 from alignjax.data.rows import Shape, Tokens
 
 Batch = list[list[int]]  # rows of example indices
 
 
-def fitting(
-    examples: Sequence[Tokens], shape: Shape
-) -> tuple[list[Tokens], list[Tokens]]:
-    """(examples that fit an empty row, those that are too long for one)."""
-    fits = [shape.fits((), example) for example in examples]
-    kept = [example for example, ok in zip(examples, fits, strict=True) if ok]
-    dropped = [example for example, ok in zip(examples, fits, strict=True) if not ok]
-    return kept, dropped
+def couples(examples: Sequence[Tokens]) -> list[list[Tokens]]:
+    """The examples of each couple in the order of `records.ROLES`; couples by name."""
+    return [[examples[index] for index in row] for row in _couple_rows(examples)]
+
+
+def fitting(groups: Sequence[list[Tokens]], shape: Shape) -> list[list[Tokens]]:
+    """Those groups of examples that fit an empty row together."""
+    return [group for group in groups if _fits(group, shape)]
 
 
 def order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -52,10 +56,55 @@ def batches(
     return list(_pack(stream, examples, shape))
 
 
+def couple_batches(
+    examples: Sequence[Tokens], shape: Shape, *, seed: int, epochs: int
+) -> list[Batch]:
+    """The same where each row is one couple, its examples in the order of
+    `records.ROLES`. Couples are shuffled as wholes, by name: the order of the examples
+    does not matter.
+
+    Raises:
+      ValueError: no couple, or one that does not fit an empty row.
+    """
+    rows = _couple_rows(examples)
+    if not rows:
+        raise ValueError("no couple is left; nothing to plan")
+    for row in rows:
+        members = [examples[index] for index in row]
+        if not _fits(members, shape):
+            raise ValueError(f"couple {members[0].couple} fits no row: {shape}")
+    stream = [
+        list(rows[index])
+        for epoch in range(epochs)
+        for index in order(len(rows), seed=seed, epoch=epoch)
+    ]
+    stream += [[] for _ in range(-len(stream) % shape.rows)]
+    return [
+        stream[start : start + shape.rows]
+        for start in range(0, len(stream), shape.rows)
+    ]
+
+
 def in_order(examples: Sequence[Tokens], shape: Shape) -> list[Batch]:
     """One unshuffled pass, for scoring: similar lengths side by side."""
     stream = sorted(range(len(examples)), key=lambda index: examples[index].length)
     return list(_pack(iter(stream), examples, shape))
+
+
+def _couple_rows(examples: Sequence[Tokens]) -> Batch:
+    """Indices of the examples of each couple, by the couple's name, then by role."""
+    found = sorted(
+        (example.couple, ROLES.index(example.role), index)
+        for index, example in enumerate(examples)
+    )
+    named = itertools.groupby(found, key=lambda each: each[0])
+    return [[index for *_, index in members] for _, members in named]
+
+
+def _fits(group: Sequence[Tokens], shape: Shape) -> bool:
+    return all(
+        shape.fits(group[:count], example) for count, example in enumerate(group)
+    )
 
 
 def _pack(

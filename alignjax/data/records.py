@@ -6,6 +6,8 @@ JSONL or parquet file with the columns `prompt`, `chosen` and `rejected` as in T
 plain text or messages, the prompt explicit or the common beginning of the answers,
 `rejected` one answer or a list of them; or with `messages` alone, whose last turn is
 the answer. A prompt that is plain text becomes a user's turn.
+
+Where a row has a `couple`, it is one of the four that CoIN compares (see `ROLES`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from alignjax.metrics import read_jsonl
 
 FORMAT = "alignjax-dataset/1"
 SPLITS = ("train", "validation", "test")
+# A couple is one instruction over two instances, i and j, each in the original wording
+# and in a paraphrase; in the order in which a row of CoIN holds them.
+ROLES = ("original_i", "paraphrase_i", "original_j", "paraphrase_j")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,9 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One example: a prompt, the preferred answer, and worse ones by rank."""
+    """One example: a prompt, the preferred answer, and worse ones by rank. `couple`
+    names the four records that belong together, `role` is one of `ROLES`; both are
+    empty where there is no couple."""
 
     id: str
     prompt: tuple[Message, ...]
@@ -54,6 +61,8 @@ class Record:
     split: str = "train"
     strategy: str = ""
     weight: float = 1.0
+    couple: str = ""
+    role: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +103,11 @@ def read(path: str | Path) -> Dataset:
         raise ValueError(f"{path}: expected a dataset folder, .jsonl or .parquet")
     if not rows:
         raise ValueError(f"{path}: holds no rows")
-    records = [_record(row, f"{path}:{i}", i) for i, row in enumerate(rows, start=1)]
-    return Dataset(tuple(records), hashlib.sha256(path.read_bytes()).hexdigest())
+    records = tuple(
+        _record(row, f"{path}:{i}", i) for i, row in enumerate(rows, start=1)
+    )
+    _check_couples(records, path)
+    return Dataset(records, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _read_folder(folder: Path) -> Dataset:
@@ -131,6 +143,7 @@ def _read_folder(folder: Path) -> Dataset:
         _record(row, f"{path} row {i}", i)
         for i, row in enumerate(_parquet(path), start=1)
     )
+    _check_couples(records, path)
     return Dataset(records, digest, manifest.get("template_fingerprint"))
 
 
@@ -169,6 +182,7 @@ def _record(row: Mapping[str, Any], where: str, number: int) -> Record:
         ]
     else:
         prompt, chosen, negatives = _trl(row, where)
+    couple, role = _couple(row, where)
     return Record(
         id=str(number if row.get("id") is None else row["id"]),
         prompt=prompt,
@@ -177,6 +191,8 @@ def _record(row: Mapping[str, Any], where: str, number: int) -> Record:
         split=_split(row, where),
         strategy=row.get("strategy") or "",
         weight=_weight(row, where),
+        couple=couple,
+        role=role,
     )
 
 
@@ -303,3 +319,58 @@ def _weight(row: Mapping[str, Any], where: str) -> float:
     if not is_number or not 0 < weight < math.inf:
         raise ValueError(f"{where}: weight must be a number > 0, got {weight!r}")
     return float(weight)
+
+
+def _couple(row: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """(couple, role); a role without a couple is some other column of that name."""
+    couple = "" if row.get("couple") is None else row["couple"]
+    if not isinstance(couple, str):
+        raise ValueError(f"{where}: couple must be a text, got {couple!r}")
+    if not couple:
+        return "", ""
+    if row.get("role") not in ROLES:
+        raise ValueError(
+            f"{where}: role is {row.get('role')!r}, expected one of "
+            f"{', '.join(ROLES)}, since couple is {couple!r}"
+        )
+    return couple, row["role"]
+
+
+def _check_couples(records: Sequence[Record], path: Path) -> None:
+    """Each couple is whole, of one split and one strategy, and each of its instances
+    has one answer."""
+    couples: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if record.couple:
+            members = couples.setdefault(record.couple, {})
+            first = members.setdefault(record.role, record)
+            if first is not record:
+                raise ValueError(
+                    f"{path}: record {record.id}: couple {record.couple!r} has its "
+                    f"{record.role} already, record {first.id}; give each couple a "
+                    "name of its own"
+                )
+    for couple, members in couples.items():
+        first = next(iter(members.values()))
+        missing = [role for role in ROLES if role not in members]
+        if missing:
+            raise ValueError(
+                f"{path}: record {first.id}: its couple {couple!r} has no "
+                f"{', no '.join(missing)}; add them, or leave the couple out"
+            )
+        for other in members.values():
+            if (other.split, other.strategy) != (first.split, first.strategy):
+                raise ValueError(
+                    f"{path}: record {other.id}: is of split {other.split!r} and "
+                    f"strategy {other.strategy!r}, record {first.id} of the same "
+                    f"couple {couple!r} of {first.split!r} and {first.strategy!r}; "
+                    "keep a couple together"
+                )
+        i, i_too, j, j_too = (members[role] for role in ROLES)
+        for one, other in ((i, i_too), (j, j_too)):
+            if one.chosen.text != other.chosen.text:
+                raise ValueError(
+                    f"{path}: record {other.id}: its answer is not that of record "
+                    f"{one.id}, which couple {couple!r} says it paraphrases; give both "
+                    "the same answer, or set role right"
+                )

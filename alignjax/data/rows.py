@@ -38,12 +38,16 @@ class Tokens:
       responses: ids of each response, chosen first, negatives by rank; each ends with
         the end-of-turn token unless it was cut.
       weight: of the example in the loss; > 0.
+      couple, role: the four examples that belong together, and which of them this is
+        (see `records.ROLES`); empty where there is no couple.
     """
 
     id: str
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     weight: float = 1.0
+    couple: str = ""
+    role: str = ""
 
     @property
     def length(self) -> int:

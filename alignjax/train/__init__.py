@@ -22,8 +22,9 @@ class Objective:
     Attributes:
       function: (model, params, batch, **options) -> Outcome.
       reference: whether it needs reference log-probabilities.
-      coupled: whether its value depends on which examples share a batch; then a
-        microbatch is not a smaller batch, and accumulation is refused.
+      coupled: whether it compares examples with each other: those of a couple, which
+        share a row. A microbatch is then not a smaller batch, and accumulation is
+        refused.
       options: the settings that it reads, with their defaults.
     """
 
@@ -59,21 +60,18 @@ def find(name: str, options: Mapping[str, float]) -> tuple[Objective, dict[str, 
     """
     if name not in OBJECTIVES:
         known = ", ".join(OBJECTIVES)
-        raise ValueError(f"objective.name: no objective {name!r} (known: {known})")
+        raise ValueError(f"no objective {name!r} (known: {known})")
     objective = OBJECTIVES[name]
     unread = sorted(set(options) - set(objective.options))
     if unread:
         reads = ", ".join(objective.options) or "no options"
         raise ValueError(
-            f"objective.options: {name!r} does not read {unread[0]!r} (it reads "
-            f"{reads})"
+            f"options: {name!r} does not read {unread[0]!r} (it reads {reads})"
         )
     for option, value in options.items():
         is_allowed, allowed = _RANGES[option]
         if not is_allowed(value):
-            raise ValueError(
-                f"objective.options.{option}: must be {allowed}, got {value:g}"
-            )
+            raise ValueError(f"options.{option}: must be {allowed}, got {value:g}")
     return objective, {**objective.options, **options}
 
 

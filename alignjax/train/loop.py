@@ -166,12 +166,6 @@ def _check_objective(config: TrainConfig, objective: Objective) -> None:
             f"objective {name!r} compares the examples of a batch with each other, so "
             "microbatches would change it; set batch.microbatches to 1"
         )
-    if objective.coupled:
-        raise ValueError(
-            f"objective {name!r} compares examples that must share a row (see "
-            "train.objectives), and no dataset says yet which belong together: build "
-            "the rows with data.rows and take the step from train.step"
-        )
 
 
 def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
@@ -237,7 +231,7 @@ def _check_finite(row: dict[str, float], index: int) -> None:
 
 
 def _note(row: dict[str, float]) -> str:
-    names = ("loss", "margin", "accuracy")
+    names = ("loss", "margin", "accuracy", "contrastive")
     shown = [f"{name} {row[name]:.3f}" for name in names if name in row]
     return f"{' '.join(shown)}  {row['tokens'] / row['step_s']:.0f} tokens/s"
 
@@ -259,6 +253,7 @@ def _summary(config: TrainConfig, setup: Setup, wall_s: float) -> dict[str, Any]
         "examples": len(setup.examples),
         "pairs": sum(len(example.responses) - 1 for example in setup.examples),
         "without_negatives": setup.without_negatives,
+        "without_couple": setup.without_couple,
         "too_long": setup.too_long,
         "tokens": sum(
             setup.examples[index].length

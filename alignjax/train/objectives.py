@@ -101,9 +101,11 @@ def contrastive(
 
     Examples come in couples (i, j): the same instruction over two instances, each in
     its original and in a paraphrased wording. A couple is one row of four groups in
-    the order original i, paraphrase i, original j, paraphrase j, with the answer as
-    branch 1; the pooled state is that of the answer's last token. The loss is the sum
-    of both wordings' NLL plus min(bound, L_gen / L_ctr) times the contrastive term.
+    the order of `records.ROLES` (original i, paraphrase i, original j, paraphrase j),
+    with the answer as branch 1; the pooled state is that of the answer's last token
+    (its end of turn; the released code trains without one). The loss is the sum of
+    both wordings' NLL plus min(bound, L_gen / L_ctr) times the contrastive term, in
+    which every couple counts the same.
     """
     logprobs, hidden = row_logprobs(model, params, batch)
     is_couple = jnp.all(batch.example[:, :4] >= 0, axis=1)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -26,14 +27,16 @@ class Setup:
 
     Attributes:
       examples: what is trained on, as tokens.
-      without_negatives, too_long: how many examples were left out because the
-        objective needs pairs, or because they fit no row.
+      without_negatives, without_couple, too_long: how many examples were left out
+        because the objective needs pairs, or couples, or because they (or their
+        couple) fit no row.
       batches: of the whole run, in order, as indices into `examples`.
       reference: log-probabilities under the reference, where the objective needs them.
     """
 
     examples: list[Tokens]
     without_negatives: int
+    without_couple: int
     too_long: int
     batches: list[Batch]
     shape: Shape
@@ -59,15 +62,20 @@ def prepare(
         chosen = [record for record in selected if record.negatives]
     else:
         chosen = [dataclasses.replace(record, negatives=()) for record in selected]
+    if objective.coupled:
+        chosen = [record for record in chosen if record.couple]
+    needed = "a couple" if objective.coupled else "a rejected answer"
     without = len(selected) - len(chosen)
     if not chosen:
+        columns = " (columns 'couple' and 'role', see docs/data_format.md)"
         strategies = sorted({record.strategy for record in dataset.records} - {""})
         raise ValueError(
             f"{config.dataset}: no training example for objective "
             f"{config.objective.name!r}: of {len(dataset.records)} records "
             f"{len(selected)} are of the split 'train' and of the strategies "
             f"{', '.join(config.strategies) or '(all)'}, and {without} of these lack "
-            f"a rejected answer; strategies there: {', '.join(strategies) or 'none'}"
+            f"{needed}{columns if objective.coupled else ''}; strategies there: "
+            f"{', '.join(strategies) or 'none'}"
         )
     # Ids sampled under another tokenizer mean nothing here.
     same = dataset.template_fingerprint == tokenizer.fingerprint
@@ -75,15 +83,15 @@ def prepare(
     fields = dataclasses.asdict(config.batch)
     del fields["microbatches"]
     shape = Shape(**fields)
-    examples, too_long = plan.fitting(encoded, shape)
+    groups = plan.couples(encoded) if objective.coupled else [[e] for e in encoded]
+    examples = list(itertools.chain.from_iterable(plan.fitting(groups, shape)))
     if not examples:
-        least = min(encoded, key=lambda example: example.longest)
+        what = "couples" if objective.coupled else "examples"
         raise ValueError(
-            f"{config.dataset}: none of the {len(encoded)} training examples fits a "
-            f"row; {least.id} needs batch.block {least.longest}, batch.time "
-            f"{least.length}, batch.blocks {len(least.responses)} and batch.scored "
-            f"{least.length - len(least.prompt)} or more"
+            f"{config.dataset}: none of the {len(groups)} training {what} fits a row; "
+            f"{_least(groups)} or more"
         )
+    too_long = len(encoded) - len(examples)
     longest = max(examples, key=lambda example: example.longest)
     if longest.longest > model.config.context:
         raise ValueError(
@@ -93,14 +101,35 @@ def prepare(
         )
     if without or too_long:
         say(
-            f"left out {without} examples without a rejected answer and "
-            f"{len(too_long)} that fit no row (batch.block {shape.block}, batch.time "
-            f"{shape.time}, batch.blocks {shape.blocks}, batch.scored {shape.scored})"
+            f"left out {without} examples without {needed} and {too_long} that fit "
+            f"no row (batch.block {shape.block}, batch.time {shape.time}, batch.blocks "
+            f"{shape.blocks}, batch.scored {shape.scored})"
         )
-    batches = plan.batches(examples, shape, seed=config.seed, epochs=config.epochs)
+    make = plan.couple_batches if objective.coupled else plan.batches
+    batches = make(examples, shape, seed=config.seed, epochs=config.epochs)
     if config.max_steps:
         batches = batches[: config.max_steps]
-    return Setup(examples, without, len(too_long), batches, shape)
+    return Setup(
+        examples=examples,
+        without_negatives=without if objective.reference else 0,
+        without_couple=without if objective.coupled else 0,
+        too_long=too_long,
+        batches=batches,
+        shape=shape,
+    )
+
+
+def _least(groups: Sequence[Sequence[Tokens]]) -> str:
+    """The limits of a row that holds the group whose longest block is shortest."""
+    least = min(groups, key=lambda group: max(each.longest for each in group))
+    longest = max(each.longest for each in least)
+    length = sum(each.length for each in least)
+    responses = [response for each in least for response in each.responses]
+    name = least[0].id if len(least) == 1 else f"couple {least[0].couple}"
+    return (
+        f"{name} needs batch.block {longest}, batch.time {length}, batch.blocks "
+        f"{len(responses)} and batch.scored {sum(map(len, responses))}"
+    )
 
 
 def with_reference(

@@ -26,8 +26,9 @@ def one(record: Record, tokenizer: Tokenizer, **options) -> rows.Tokens:
 
 
 def test_prompt_and_responses_are_encoded_apart(tokenizer):
-    tokens = one(RECORD, tokenizer)
-    assert tokens.id == "r"
+    record = dataclasses.replace(RECORD, couple="c", role="original_i")
+    tokens = one(record, tokenizer)
+    assert (tokens.id, tokens.couple, tokens.role) == ("r", "c", "original_i")
     assert tokens.weight == 2.0
     assert tokens.prompt == tuple(tokenizer.prompt_ids(RECORD.prompt))
     ends = tokenizer.eos_ids[0]

@@ -256,3 +256,106 @@ def test_a_damaged_manifest_is_named(folder, content, message):
         records.read(folder)
     assert str(caught.value).startswith(f"{folder / 'manifest.json'}")
     assert message in str(caught.value)
+
+
+COUPLE = [
+    {"prompt": prompt, "chosen": answer, "couple": "c", "role": role}
+    for prompt, answer, role in (
+        ("Good or bad? A fine day.", "Good.", "original_i"),
+        ("Do they like it? A fine day.", "Good.", "paraphrase_i"),
+        ("Good or bad? Rain again.", "Bad.", "original_j"),
+        ("Do they like it? Rain again.", "Bad.", "paraphrase_j"),
+    )
+]
+
+
+def test_couples_are_read_in_any_order_beside_other_rows(path):
+    write(path, COUPLE[2], {**GOOD, "couple": None}, COUPLE[3], COUPLE[1], COUPLE[0])
+    found = records.read(path).records
+    assert [record.couple for record in found] == ["c", "", "c", "c", "c"]
+    assert [record.role for record in found if record.couple] == [
+        "original_j",
+        "paraphrase_j",
+        "paraphrase_i",
+        "original_i",
+    ]
+    assert found[0].prompt == (Message("user", "Good or bad? Rain again."),)
+
+
+def test_couples_are_read_from_parquet(tmp_path, path):
+    rows = [*COUPLE, {**GOOD, "couple": ""}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    found = records.read(tmp_path / "data.parquet").records
+    assert found[:4] == records.read(write(path, *COUPLE)).records
+    assert (found[4].couple, found[4].role) == ("", "")
+
+
+def test_a_role_without_a_couple_is_another_column(path):
+    assert one(path, {**GOOD, "role": "teacher"}) == one(path, GOOD)
+
+
+def changed(number: int, **changes: Any) -> list[dict[str, Any]]:
+    """The couple with one row changed; other fields stay."""
+    rows = [dict(row) for row in COUPLE]
+    rows[number] |= changes
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (changed(1, couple=7), ":2: couple must be a text, got 7"),
+        (changed(1, role=None), ":2: role is None, expected one of original_i, par"),
+        (changed(1, role="positive"), ":2: role is 'positive', expected one of orig"),
+        (
+            changed(3, role="original_j"),
+            ": record 4: couple 'c' has its original_j already, record 3; give each",
+        ),
+        (COUPLE[:1], ": record 1: its couple 'c' has no paraphrase_i, no original_j, "),
+        (COUPLE[1:], ": record 1: its couple 'c' has no original_i; add them, or lea"),
+        (
+            changed(2, split="test"),
+            ": record 3: is of split 'test' and strategy '', record 1 of the same "
+            "couple 'c' of 'train' and ''; keep a couple together",
+        ),
+        (
+            changed(3, strategy="coin"),
+            ": record 4: is of split 'train' and strategy 'coin', record 1 of the same",
+        ),
+        (
+            changed(1, chosen="Bad."),
+            ": record 2: its answer is not that of record 1, which couple 'c' says it",
+        ),
+        (
+            changed(2, chosen="Rather bad."),
+            ": record 4: its answer is not that of record 3, which couple 'c' says it",
+        ),
+    ],
+)
+def test_a_bad_couple_is_named(path, rows, message):
+    with pytest.raises(ValueError) as caught:
+        records.read(write(path, *rows))
+    assert str(caught.value).startswith(f"{path}{message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_a_torn_couple_is_named(tmp_path):
+    example = made.Example(
+        strategy="coin",
+        root_id="s1",
+        parent_id="s1",
+        round=0,
+        split="train",
+        prompt=(made.Message("user", "Name a colour."),),
+        chosen=made.Response("Blue.", "given"),
+        negatives=(),
+        couple="c",
+        role="original_j",
+    )
+    made.write_dataset(tmp_path, [example], [], [], config="c", facts={})
+    with pytest.raises(ValueError) as caught:
+        records.read(tmp_path)
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'examples.parquet'}: record {example.id}: its couple 'c' has no "
+        "original_i, no paraphrase_i, no paraphrase_j; "
+    )

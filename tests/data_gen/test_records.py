@@ -3,8 +3,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from alignjax.data import records as reader
@@ -101,6 +103,46 @@ def test_an_id_depends_on_the_content_only():
     assert same.id == EXAMPLE.id
     other = dataclasses.replace(EXAMPLE, negatives=EXAMPLE.negatives[:1])
     assert other.id != EXAMPLE.id
+
+
+def couple(name: str) -> list[Example]:
+    return [
+        dataclasses.replace(
+            EXAMPLE,
+            strategy="coin",
+            prompt=(Message("user", f"{role[:-2]}: {role[-1]}"),),
+            chosen=Response(f"answer {role[-1]}", "given"),
+            negatives=(),
+            couple=name,
+            role=role,
+        )
+        for role in reader.ROLES
+    ]
+
+
+def test_couples_are_written_and_read(tmp_path):
+    written = [*couple("c1"), *couple("c2"), EXAMPLE]
+    write(tmp_path, written)
+    found = records.read_examples(tmp_path)
+    assert sorted(found, key=lambda e: e.id) == sorted(written, key=lambda e: e.id)
+    places = {(r.couple, r.role) for r in reader.read(tmp_path).records}
+    assert places == {("", ""), *itertools.product(("c1", "c2"), reader.ROLES)}
+
+
+def test_an_id_tells_couples_apart():
+    """The same example may stand in two couples."""
+    one, other = couple("c1")[0], couple("c2")[0]
+    assert one.prompt == other.prompt
+    assert one.id != other.id
+
+
+def test_without_couples_the_file_has_no_columns_for_them(tmp_path):
+    """So it is, to the byte, what it was before there were couples."""
+    write(tmp_path)
+    assert pq.read_schema(tmp_path / "examples.parquet") == records.EXAMPLES
+    write(tmp_path, couple("c"))
+    names = pq.read_schema(tmp_path / "examples.parquet").names
+    assert names == [*records.EXAMPLES.names, "couple", "role"]
 
 
 def test_an_unknown_format_is_refused(tmp_path):

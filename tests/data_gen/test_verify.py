@@ -68,6 +68,22 @@ def test_other_columns_are_found(folder):
     assert "has other columns" in failures(folder)
 
 
+def test_a_torn_couple_is_found(folder):
+    """The columns of couples are known; a couple of one is none."""
+    first = records.read_examples(folder)[0]
+
+    def placed(example):
+        is_first = example.id == first.id
+        place = {"couple": "c", "role": "original_i"} if is_first else {}
+        return dataclasses.replace(example, **place)
+
+    rewrite(folder, placed)
+    found = failures(folder)
+    assert found.startswith(f"{folder / 'examples.parquet'}: record ")
+    assert "its couple 'c' has no paraphrase_i, no original_j, no para" in found
+    assert "\n" not in found
+
+
 def swapped(example):
     """Chosen and first negative change places."""
     chosen, first = example.chosen, example.negatives[0]

@@ -39,6 +39,7 @@ from alignjax.train.config import (
 from alignjax.train.setup import prepare
 
 BATCH = BatchConfig(rows=2, time=112, blocks=6, block=56, scored=64, microbatches=2)
+COUPLES = BatchConfig(rows=3, time=160, blocks=4, block=48, scored=24)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,35 @@ def make(tiny_llama, dataset, tmp_path) -> Callable[..., TrainConfig]:
         return TrainConfig(**{**settings, **changes})
 
     return config
+
+
+@pytest.fixture(scope="module")
+def couples(tmp_path_factory) -> Path:
+    """12 couples for CoIN, and a record that belongs to none. An instance is a number,
+    with the answer " The cat." where it is even and " My house." where it is odd."""
+    path = tmp_path_factory.mktemp("couples") / "couples.jsonl"
+    wordings = {"original": "Say {}.", "paraphrase": "Tell {}."}
+    rows: list[dict[str, str]] = [{"prompt": "Sing.", "chosen": " The tree."}]
+    rows += [
+        {
+            "id": f"{wording} {instance}",
+            "prompt": text.format(instance),
+            "chosen": (" The cat.", " My house.")[instance % 2],
+            "couple": f"c{instance // 2}",
+            "role": f"{wording}_{'ij'[instance % 2]}",
+        }
+        for instance in range(24)
+        for wording, text in wordings.items()
+    ]
+    random.Random(0).shuffle(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def on_couples(config: TrainConfig, couples: Path, **changes: Any) -> TrainConfig:
+    """The same with CoIN: 12 couples, 3 a batch, 4 batches a pass."""
+    settings = {"objective": ObjectiveConfig("coin"), "batch": COUPLES, **changes}
+    return dataclasses.replace(config, dataset=str(couples), **settings)
 
 
 def train(config: TrainConfig, **options: Any) -> dict[str, Any]:
@@ -352,11 +382,7 @@ def test_what_was_left_out_is_said(make, dataset, tiny_llama, tmp_path):
                 "objective": ObjectiveConfig("coin"),
                 "batch": dataclasses.replace(BATCH, microbatches=1),
             },
-            "no dataset says yet which belong together",
-        ),
-        (
-            {"objective": ObjectiveConfig("sft", {"beta": 0.1})},
-            "'sft' does not read 'beta'",
+            "40 of these lack a couple (columns 'couple' and 'role', see docs/data_fo",
         ),
         (
             {"strategies": ("ecd",)},
@@ -396,12 +422,146 @@ def test_a_dataset_without_rejected_answers_is_refused(make, tmp_path):
         train(make(dataset=str(path)))
 
 
+@pytest.fixture(scope="module")
+def clean_coin(clean, couples, tmp_path_factory) -> TrainConfig:
+    """The config of an undisturbed run with CoIN that has ended."""
+    config = on_couples(
+        clean,
+        couples,
+        out=str(tmp_path_factory.mktemp("coin") / "run"),
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        epochs=6,
+    )
+    train(config)
+    return config
+
+
+def test_coin_trains_on_the_couples_of_a_dataset(clean_coin):
+    """At first all states are alike: contrast log 2, and its weight L_gen / L_ctr makes
+    the loss 2 L_gen. In the end i and j are apart, and the weight is its bound."""
+    summary = json.loads((Path(clean_coin.out) / "summary.json").read_text())
+    assert (summary["examples"], summary["without_couple"]) == (48, 1)
+    assert summary["steps"] == 24  # 6 passes over 12 couples, 3 a batch
+    first, *_, last = metrics(clean_coin.out)
+    names = "loss nll nll_paraphrase contrastive contrastive_weight"
+    assert first.keys() == {
+        *names.split(),
+        *("step", "learning_rate", "grad_norm", "tokens"),
+    }
+    generation = first["nll"] + first["nll_paraphrase"]
+    assert first["contrastive"] == pytest.approx(math.log(2), abs=0.05)
+    assert first["loss"] == pytest.approx(2 * generation, rel=1e-5)
+    assert last["nll"] + last["nll_paraphrase"] < 0.5 * generation
+    assert last["contrastive"] < 0.01
+    assert last["contrastive_weight"] == 1000
+    assert last["loss"] < 0.25 * first["loss"]
+
+
+def test_coin_ends_the_same_after_a_stop(clean_coin, monkeypatch, tmp_path):
+    """The row of step 6 finds no room; checkpoint 4 is there; the rest is the same."""
+    config = dataclasses.replace(clean_coin, out=str(tmp_path / "run"))
+    write = loop.JsonlWriter.write
+
+    def full(self: Any, row: Any) -> None:
+        if row["step"] == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        write(self, row)
+
+    monkeypatch.setattr(loop.JsonlWriter, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(config)
+    monkeypatch.undo()
+    train(config)
+    assert metrics(config.out) == metrics(clean_coin.out)
+    adapter = "adapter/adapter_model.safetensors"
+    mine, theirs = (Path(c.out) / adapter for c in (config, clean_coin))
+    assert mine.read_bytes() == theirs.read_bytes()
+
+
+@pytest.fixture
+def plan_of(make, tiny_llama, tmp_path):
+    """(rows of a dataset, **changes of the config) -> (ids of the examples, batch by
+    batch and row by row, and what was said), for CoIN."""
+
+    def call(rows: list[str], **changes: Any) -> tuple[list[Any], list[str]]:
+        path = tmp_path / "couples.jsonl"
+        path.write_text("".join(rows))
+        said: list[str] = []
+        setup = prepare(
+            on_couples(make(), path, **changes),
+            OBJECTIVES["coin"],
+            records.read(path),
+            load_tokenizer(tiny_llama),
+            load(tiny_llama)[0],
+            said.append,
+        )
+        ids = [
+            [[setup.examples[index].id for index in row] for row in batch]
+            for batch in setup.batches
+        ]
+        return ids, said
+
+    return call
+
+
+def test_the_order_of_records_does_not_change_the_batches_of_coin(plan_of, couples):
+    rows = couples.read_text().splitlines(keepends=True)
+    expected, said = plan_of(rows)
+    assert said == [
+        "left out 1 examples without a couple and 0 that fit no row (batch.block 48, "
+        "batch.time 160, batch.blocks 4, batch.scored 24)"
+    ]
+    assert len(expected) == 12
+    for row in (row for batch in expected for row in batch):
+        number = int(row[0].split()[1])
+        assert row == [
+            f"original {number}",
+            f"paraphrase {number}",
+            f"original {number + 1}",
+            f"paraphrase {number + 1}",
+        ]
+    random.Random(1).shuffle(rows)
+    assert plan_of(rows) == (expected, said)
+
+
+def test_a_couple_is_left_out_as_a_whole(plan_of, couples):
+    """One of its four answers is too long, so all four are left out."""
+    rows = [json.loads(line) for line in couples.read_text().splitlines()]
+    for row in rows:
+        if row.get("couple") == "c3" and row["role"].endswith("j"):
+            row["chosen"] = " The cat" * 15
+    batches, said = plan_of([json.dumps(row) + "\n" for row in rows], epochs=1)
+    assert said[0].startswith("left out 1 examples without a couple and 4 that fit no ")
+    members = [member for batch in batches for row in batch for member in row]
+    assert len(members) == 44
+    assert "original 6" not in members
+    assert [len(row) for row in batches[-1]] == [4, 4, 0]
+
+
+def test_a_couple_that_fits_no_row_says_what_it_needs(make, couples, tmp_path):
+    for batch in (
+        dataclasses.replace(COUPLES, blocks=3),
+        dataclasses.replace(COUPLES, time=100),
+    ):
+        with pytest.raises(ValueError) as caught:
+            train(on_couples(make(), couples, batch=batch))
+        message = str(caught.value)
+        assert "none of the 12 training couples fits a row; couple c0 needs" in message
+        assert "batch.blocks 4 and" in message
+        assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
-def test_several_devices_give_the_same_run_and_go_on(make, root, home, tmp_path):
+@pytest.mark.parametrize("objective", ["dpo", "coin"])
+def test_several_devices_give_the_same_run_and_go_on(
+    make, couples, root, home, tmp_path, objective
+):
     """Two CPU devices, rows split over one axis and parameters over it too. Stopped
     after two steps by SIGTERM, then to the end."""
     batch = dataclasses.replace(BATCH, microbatches=1)
     alone = make(batch=batch, max_steps=5, out=str(tmp_path / "alone"))
+    if objective == "coin":
+        alone = on_couples(alone, couples, batch=dataclasses.replace(COUPLES, rows=4))
     train(alone)
     config = dataclasses.replace(
         alone, mesh=MeshConfig(data=1, fsdp=2), out=str(tmp_path / "run")
