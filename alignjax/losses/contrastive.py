@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
+
+from alignjax.losses.precision import upcast
 
 
 class Views(NamedTuple):
@@ -159,17 +160,12 @@ def coin_weight(
     >>> print(coin_weight(jnp.float32(2.0), jnp.float32(0.5), bound=1000.0))
     4.0
     """
-    generation_loss = _upcast(generation_loss)
-    contrastive_loss = _upcast(contrastive_loss)
+    generation_loss = upcast(generation_loss)
+    contrastive_loss = upcast(contrastive_loss)
     is_positive = contrastive_loss > 0
     ratio = generation_loss / jnp.where(is_positive, contrastive_loss, 1)
     weight = jnp.where(is_positive, jnp.minimum(bound, ratio), bound)
     return jax.lax.stop_gradient(weight)
-
-
-def _upcast(x: Array) -> Array:
-    """To float32 at least."""
-    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _unit(x: Array, mask: Array | None) -> Array:
@@ -177,7 +173,7 @@ def _unit(x: Array, mask: Array | None) -> Array:
 
     Where the mask is off they become 0, so that not even NaN gets out of there.
     """
-    x = _upcast(x)
+    x = upcast(x)
     if mask is not None:
         x = jnp.where(mask[..., None], x, 0)
     return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(-1, keepdims=True), 1e-16))

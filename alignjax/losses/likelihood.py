@@ -3,9 +3,11 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from alignjax.losses.precision import upcast
 
 
 class Sequences(NamedTuple):
@@ -38,10 +40,9 @@ def sequence_logprobs(
     >>> print(sums.total, sums.tokens)
     [-3.] [2.]
     """
-    dtype = np.promote_types(logprobs.dtype, np.float32)
+    logprobs = upcast(logprobs)
     return Sequences(
-        jnp.where(mask, logprobs.astype(dtype), 0).sum(-1),
-        mask.sum(-1, dtype=dtype),
+        jnp.where(mask, logprobs, 0).sum(-1), mask.sum(-1, dtype=logprobs.dtype)
     )
 
 
@@ -67,8 +68,7 @@ def nll(
     >>> print(nll(logprobs, jnp.array([[True, True, False]])))
     [[1. 2. 0.]]
     """
-    dtype = np.promote_types(logprobs.dtype, np.float32)
-    return jnp.where(mask, -logprobs.astype(dtype), 0)
+    return jnp.where(mask, -upcast(logprobs), 0)
 
 
 def sft(
@@ -95,3 +95,71 @@ def sft(
     """
     loss = nll(logprobs, mask)
     return loss.sum(-1) / jnp.maximum(mask.sum(-1, dtype=loss.dtype), 1)
+
+
+def length_desensitized(
+    logprobs: Float[Array, "*batch time"],
+    mask: Bool[Array, "*batch time"],
+    public: Int[Array, "*batch"],
+    *,
+    alpha: float,
+) -> Sequences:
+    """Scores of LD-DPO, Liu et al. 2024, eq. 11 (arXiv:2409.06411): what lies beyond
+    the length that both responses share counts less.
+
+        total = sum over the first `public` masked tokens of log p(token_t)
+                + alpha * sum over the rest
+
+    Both responses of a pair take the smaller of their token counts as `public`, under
+    the policy and under the reference. The token count stays the whole one.
+
+    Args:
+      logprobs: log-probabilities of tokens in nats.
+      mask: true for the tokens to score.
+      public: how many tokens count in full.
+      alpha: weight of the rest, in [0, 1]; 1 is `sequence_logprobs`.
+
+    Returns:
+      Weighted sums in nats, and counts of all masked tokens.
+
+    >>> logprobs, mask = jnp.array([[-1.0, -2.0, -4.0]]), jnp.ones((1, 3), bool)
+    >>> print(length_desensitized(logprobs, mask, jnp.array([1]), alpha=0.5).total)
+    [-4.]
+    """
+    logprobs = upcast(logprobs)
+    is_public = jnp.cumsum(mask, axis=-1) <= public[..., None]
+    weighted = jnp.where(is_public, logprobs, alpha * logprobs)
+    return Sequences(
+        jnp.where(mask, weighted, 0).sum(-1), mask.sum(-1, dtype=logprobs.dtype)
+    )
+
+
+def wpo_weight(
+    logprobs: Float[Array, "*batch time"],
+    log_collision: Float[Array, "*batch time"],
+    mask: Bool[Array, "*batch time"],
+) -> Float[Array, "*batch"]:
+    """How likely the policy itself would write a response, Zhou et al. 2024, eq. 6
+    (WPO, arXiv:2406.11827).
+
+        weight = exp(mean over masked tokens of [log p(token_t) - log sum_v p(v)^2])
+
+    A pair's loss is multiplied by the weights of both responses. The second term is
+    about what the first is for the policy's own samples, so that those weigh about 1. A
+    weight is not clamped: a greedy answer's is above 1.
+
+    Args:
+      logprobs: log-probabilities of tokens in nats.
+      log_collision: log sum over the vocabulary of p^2, see `token_statistics`.
+      mask: true for the tokens of the response.
+
+    Returns:
+      Weight of each response, without gradient; 1 where the mask is empty.
+
+    >>> logprobs, mask = jnp.log(jnp.array([[0.5, 0.25]])), jnp.ones((1, 2), bool)
+    >>> print(wpo_weight(logprobs, jnp.log(jnp.array([[0.5, 0.5]])), mask))  # sqrt(1/2)
+    [0.70710677]
+    """
+    excess = jnp.where(mask, upcast(logprobs) - upcast(log_collision), 0).sum(-1)
+    mean = excess / jnp.maximum(mask.sum(-1, dtype=excess.dtype), 1)
+    return jax.lax.stop_gradient(jnp.exp(mean))
