@@ -17,6 +17,7 @@ from alignjax.losses.contrastive import (
     coin_triplet,
     coin_weight,
     info_nce,
+    pool,
 )
 from alignjax.losses.divergences import (
     alpha_divergence,
@@ -32,8 +33,12 @@ from alignjax.losses.likelihood import (
     sft,
     wpo_weight,
 )
-from alignjax.losses.logprobs import token_logprobs
-from alignjax.losses.pairs import Pair, implicit_rewards
+from alignjax.losses.logprobs import (
+    TokenStatistics,
+    token_logprobs,
+    token_statistics,
+)
+from alignjax.losses.pairs import Pair, implicit_rewards, per_token
 from alignjax.losses.preference import (
     discopop,
     dpo,
@@ -73,6 +78,7 @@ __all__ = [
     "Pair",
     "Ranking",
     "Sequences",
+    "TokenStatistics",
     "Views",
     "alpha_divergence",
     "aot",
@@ -103,7 +109,9 @@ __all__ = [
     "nll",
     "orpo",
     "pairwise",
+    "per_token",
     "plackett_luce",
+    "pool",
     "reverse_kl",
     "robust_dpo",
     "sequence_logprobs",
@@ -113,5 +121,6 @@ __all__ = [
     "sppo",
     "tdpo",
     "token_logprobs",
+    "token_statistics",
     "wpo_weight",
 ]

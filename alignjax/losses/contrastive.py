@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contrastive losses: pooled hidden states in, one loss per example out."""
+"""Contrastive losses: pooled hidden states in, one loss per example out.
+
+What an example is held against: `coin` one other example, which is a hard negative, or
+a random one if that is what it is given; `info_nce` the rest of the batch, and
+`negatives` beyond it.
+"""
 
 from typing import NamedTuple
 
@@ -17,8 +22,59 @@ class Views(NamedTuple):
     paraphrase: Float[Array, "batch embed"]
 
 
+def pool(
+    hidden: Float[Array, "*batch time embed"],
+    mask: Bool[Array, "*batch time"],
+    how: str = "last",
+) -> Float[Array, "*batch embed"]:
+    """One vector per sequence: `last`, `average_all` and `average_first_last` of the
+    released code of CoIN, Yan et al. 2024 (arXiv:2402.11138), which pools with "last".
+
+        last:        the state of the last masked token
+        mean:        the mean over all masked tokens
+        first_last:  the mean of the first and the last one
+
+    Where the mask is off the state may be anything, NaN included. Inputs below float32
+    are upcast to float32.
+
+    Args:
+      hidden: output of the model's final norm.
+      mask: true for the tokens to pool: in CoIN prompt and target, so that the last one
+        is the target's.
+      how: "last", "mean" or "first_last".
+
+    Returns:
+      States, in no unit; 0 where the mask is empty.
+
+    Raises:
+      ValueError: no such way to pool.
+
+    >>> hidden, mask = jnp.array([[[2.0], [4.0], [9.0]]]), jnp.array([[1, 1, 0]]) > 0
+    >>> print([pool(hidden, mask, how).item() for how in ("last", "mean")])
+    [4.0, 3.0]
+    """
+    hidden = upcast(hidden)
+    count = jnp.cumsum(mask, axis=-1, dtype=hidden.dtype)
+    total = count[..., -1:]
+    if how == "last":
+        weight = count == total
+    elif how == "mean":
+        weight = 1 / jnp.maximum(total, 1)
+    elif how == "first_last":
+        weight = (0.0 + (count == 1) + (count == total)) / 2
+    else:
+        raise ValueError(f"pool: how must be last, mean or first_last, got {how!r}")
+    weight = jnp.where(mask, weight, 0).astype(hidden.dtype)[..., None]
+    return jnp.where(mask[..., None], weight * hidden, 0).sum(-2)
+
+
 def info_nce(
-    views: Views, *, temperature: float, mask: Bool[Array, " batch"] | None = None
+    views: Views,
+    *,
+    temperature: float,
+    mask: Bool[Array, " batch"] | None = None,
+    negatives: Views | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """InfoNCE with in-batch negatives, van den Oord et al. 2018 (arXiv:1807.03748).
 
@@ -27,27 +83,44 @@ def info_nce(
         S_ab = cos(original_a, paraphrase_b) / temperature
         loss_a = 1/2 [log sum_b exp(S_ab - S_aa) + log sum_b exp(S_ba - S_aa)]
 
-    Couples the examples of a batch: the mean over two halves is not the mean over the
-    whole. Inputs below float32 are upcast to float32. The cosine with a zero vector
-    is 0.
+    where b runs over the batch and `negatives`. Couples the examples of a batch: the
+    mean over two halves is not the mean over the whole. Inputs below float32 are upcast
+    to float32. The cosine with a zero vector is 0.
 
     Args:
       views: pooled hidden states; example b is a negative of every other example a.
       temperature: divides the cosines; > 0; 0.05 in CoIN.
       mask: false for padding, which is neither scored nor a negative; default: none.
+      negatives: further examples, negatives of every example and not scored: drawn at
+        random, or kept from earlier batches; default: none.
+      axis_name: inside shard_map or pmap, the axis over which the batch is spread: each
+        device scores its own examples against those of all devices, gathered with their
+        masks and negatives; default: each device on its own.
 
     Returns:
-      Loss of each example in nats; log(batch) where all vectors are equal; 0 where the
-      mask is off or there is no negative.
+      Loss of each example in nats; log(batch + negatives) where all vectors are equal;
+      0 where the mask is off or there is no negative.
 
     >>> same = jnp.ones((4, 8))
     >>> loss = info_nce(Views(same, same), temperature=0.05)
     >>> print(f"{loss[0]:.4f}")  # log 4
     1.3863
     """
-    scores = _cosines(_unit(views.original, mask), _unit(views.paraphrase, mask))
-    is_valid = jnp.ones(scores.shape[0], bool) if mask is None else mask
-    loss = _symmetric_cross_entropy(scores / temperature, is_valid)
+    own = Views(*(_unit(view, mask) for view in views))
+    is_valid = jnp.ones(own.original.shape[0], bool) if mask is None else mask
+    others, is_other = own, is_valid
+    if negatives is not None:
+        more = [_unit(view, None) for view in negatives]
+        others = Views(*map(jnp.concatenate, zip(own, more, strict=True)))
+        is_other = jnp.concatenate([is_valid, jnp.ones(more[0].shape[0], bool)])
+    position = jnp.arange(is_valid.size)
+    if axis_name is not None:
+        position += jax.lax.axis_index(axis_name) * is_other.size
+        others, is_other = jax.lax.all_gather((others, is_other), axis_name, tiled=True)
+    rows = _cosines(own.original, others.paraphrase) / temperature
+    columns = _cosines(own.paraphrase, others.original) / temperature
+    loss = _cross_entropy(rows, position, is_other)
+    loss = (loss + _cross_entropy(columns, position, is_other)) / 2
     return jnp.where(is_valid, loss, 0)
 
 
@@ -71,7 +144,8 @@ def coin(
 
     Args:
       views: pooled hidden states of i.
-      negative: pooled hidden states of j, the hard negative of i, in the same order.
+      negative: pooled hidden states of j, the hard negative of i, in the same order; of
+        a random other example for random negatives.
       temperature: divides the cosines; > 0; 0.05 in the paper.
       mask: false for padding; default: none.
 
@@ -89,9 +163,11 @@ def coin(
         jnp.stack([_unit(i, mask), _unit(j, mask)], axis=1)
         for i, j in zip(views, negative, strict=True)
     )
-    scores = _cosines(original, paraphrase)
-    is_valid = jnp.ones(scores.shape[:-1], bool)
-    loss = _symmetric_cross_entropy(scores / temperature, is_valid).mean(-1)
+    scores = _cosines(original, paraphrase) / temperature
+    position, every = jnp.arange(2), jnp.ones(2, bool)
+    loss = _cross_entropy(scores, position, every)
+    loss += _cross_entropy(scores.swapaxes(-2, -1), position, every)
+    loss = loss.mean(-1) / 2
     return loss if mask is None else jnp.where(mask, loss, 0)
 
 
@@ -188,19 +264,16 @@ def _cosines(rows: Array, columns: Array) -> Array:
     return jnp.einsum("...ae,...be->...ab", rows, columns, precision="highest")
 
 
-def _symmetric_cross_entropy(scores: Array, is_valid: Array) -> Array:
-    """Mean over both directions of the cross-entropy with the diagonal as target.
+def _cross_entropy(scores: Array, position: Array, is_valid: Array) -> Array:
+    """Cross-entropy of each row of [..., rows, columns] with its column at `position`
+    as target and the other valid columns as negatives.
 
     Written as log(1 + sum over negatives), which float32 resolves near 0 where the
     difference of two numbers near 1 / temperature would not.
     """
-    diagonal = jnp.diagonal(scores, axis1=-2, axis2=-1)
-    is_negative = ~jnp.eye(scores.shape[-1], dtype=bool) & is_valid[..., None, :]
+    is_target = position[:, None] == jnp.arange(scores.shape[-1])
+    target = jnp.where(is_target, scores, 0).sum(-1, keepdims=True)
     # Finite, so that an example without negatives has loss 0 and gradient 0, not NaN.
     excluded = jnp.finfo(scores.dtype).min / 2
-
-    def cross_entropy(scores):
-        gaps = jnp.where(is_negative, scores - diagonal[..., None], excluded)
-        return jax.nn.softplus(jax.nn.logsumexp(gaps, axis=-1))
-
-    return (cross_entropy(scores) + cross_entropy(scores.swapaxes(-2, -1))) / 2
+    gaps = jnp.where(~is_target & is_valid, scores - target, excluded)
+    return jax.nn.softplus(jax.nn.logsumexp(gaps, axis=-1))

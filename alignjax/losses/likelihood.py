@@ -104,8 +104,8 @@ def length_desensitized(
     *,
     alpha: float,
 ) -> Sequences:
-    """Scores of LD-DPO, Liu et al. 2024, eq. 11 (arXiv:2409.06411): what lies beyond
-    the length that both responses share counts less.
+    """Scores of LD-DPO, Liu et al. 2024 (arXiv:2409.06411): what lies beyond the
+    length that both responses share counts less.
 
         total = sum over the first `public` masked tokens of log p(token_t)
                 + alpha * sum over the rest
@@ -139,7 +139,7 @@ def wpo_weight(
     log_collision: Float[Array, "*batch time"],
     mask: Bool[Array, "*batch time"],
 ) -> Float[Array, "*batch"]:
-    """How likely the policy itself would write a response, Zhou et al. 2024, eq. 6
+    """How likely the policy itself would write a response, Zhou et al. 2024
     (WPO, arXiv:2406.11827).
 
         weight = exp(mean over masked tokens of [log p(token_t) - log sum_v p(v)^2])

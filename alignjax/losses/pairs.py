@@ -3,6 +3,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from alignjax.losses.divergences import Divergence, reverse_kl
@@ -42,7 +43,6 @@ def implicit_rewards(policy: Pair, reference: Pair, *, beta: float) -> Pair:
       Rewards in nats, without the term that depends on the prompt alone;
       0 where policy == reference.
 
-    >>> import jax.numpy as jnp
     >>> policy = Pair(jnp.array([4.0]), jnp.array([1.0]))
     >>> reference = Pair(jnp.array([2.0]), jnp.array([1.0]))
     >>> print(implicit_rewards(policy, reference, beta=0.5).chosen)
@@ -50,3 +50,17 @@ def implicit_rewards(policy: Pair, reference: Pair, *, beta: float) -> Pair:
     """
     ratios = log_ratios(policy, reference)
     return Pair(beta * ratios.chosen, beta * ratios.rejected)
+
+
+def per_token(scores: Pair, tokens: Pair) -> Pair:
+    """Scores divided by their numbers of tokens; an empty response counts as one.
+
+    >>> tokens = Pair(jnp.array([2]), jnp.array([0]))
+    >>> print(per_token(Pair(jnp.array([-3.0]), jnp.array([0.0])), tokens).chosen)
+    [-1.5]
+    """
+    chosen, rejected = (
+        score / jnp.maximum(jnp.asarray(count, score.dtype), 1)
+        for score, count in zip(scores, tokens, strict=True)
+    )
+    return Pair(chosen, rejected)

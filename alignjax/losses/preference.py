@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from alignjax.losses.divergences import Divergence, reverse_kl
-from alignjax.losses.pairs import Pair, log_ratios
+from alignjax.losses.divergences import LARGEST_EXPONENT, Divergence, reverse_kl
+from alignjax.losses.pairs import Pair, log_ratios, per_token
 from alignjax.losses.precision import upcast
 
 PerPair = float | Float[Array, "*batch"]
@@ -38,8 +38,8 @@ def dpo(
 
     Label smoothing is conservative DPO, Mitchell 2023
     (https://ericmitchell.ai/cdpo.pdf); one value per pair makes it a soft label. The
-    margin is ODPO's offset, Amini et al. 2024, eq. 8 (arXiv:2402.10571); divergences
-    are f-DPO's, Wang et al. 2023 (arXiv:2309.16240).
+    margin is ODPO's offset, Amini et al. 2024 (arXiv:2402.10571); divergences are
+    f-DPO's, Wang et al. 2023 (arXiv:2309.16240).
 
     Args:
       policy: log p(response | prompt) in nats, summed over response tokens.
@@ -72,7 +72,7 @@ def dpo_norm(
     margin: PerPair = 0.0,
     divergence: Divergence = reverse_kl,
 ) -> Float[Array, "*batch"]:
-    """DPO with rewards per token, Lambert et al. 2024, section 5.1 (Tulu 3,
+    """DPO with rewards per token, Lambert et al. 2024, section 5 (Tulu 3,
     arXiv:2411.15124).
 
         D = h(chosen log-ratio) / chosen tokens
@@ -109,7 +109,7 @@ def robust_dpo(
     label_smoothing: float,
     divergence: Divergence = reverse_kl,
 ) -> Float[Array, "*batch"]:
-    """Provably robust DPO, Chowdhury et al. 2024, eq. 12 (arXiv:2403.00409).
+    """Provably robust DPO, Chowdhury et al. 2024 (arXiv:2403.00409).
 
         loss = [-(1 - e) * log sigmoid(z) + e * log sigmoid(-z)] / (1 - 2 e)
 
@@ -172,7 +172,7 @@ def ipo(
     [2.25]
     """
     ratios = per_token(log_ratios(policy, reference, divergence), tokens)
-    return (_margin(ratios) - 1 / (2 * beta)) ** 2
+    return _square(_margin(ratios) - 1 / (2 * beta))
 
 
 def ipo_sum(
@@ -200,7 +200,7 @@ def ipo_sum(
     [1.]
     """
     margin = _margin(log_ratios(policy, reference, divergence))
-    return (margin - 1 / (2 * beta)) ** 2
+    return _square(margin - 1 / (2 * beta))
 
 
 def hinge(
@@ -211,8 +211,8 @@ def hinge(
     margin: PerPair = 0.0,
     divergence: Divergence = reverse_kl,
 ) -> Float[Array, "*batch"]:
-    """SLiC's hinge loss with a reference, Liu et al. 2023, section 3.3 (RSO,
-    arXiv:2309.06657), after Zhao et al. 2023 (arXiv:2305.10425).
+    """SLiC's hinge loss (Zhao et al. 2023, arXiv:2305.10425) with a reference, Liu et
+    al. 2023 (RSO, arXiv:2309.06657).
 
         loss = max(0, 1 - (z - margin))
 
@@ -277,7 +277,7 @@ def discopop(
     temperature: float = 0.05,
     divergence: Divergence = reverse_kl,
 ) -> Float[Array, "*batch"]:
-    """DiscoPOP, found by a language model, Lu et al. 2024, section 4.1
+    """DiscoPOP, found by a language model, Lu et al. 2024, eq. 5
     (arXiv:2406.08414).
 
         m = sigmoid(z / temperature)
@@ -297,8 +297,10 @@ def discopop(
     z = _scaled_margin(policy, reference, beta, divergence)
     gate = z / temperature
     logistic = jax.nn.sigmoid(-gate) * -jax.nn.log_sigmoid(z)
-    # One exponent: far below 0 exp(-z) alone is infinite, and m is 0.
-    return logistic + jnp.exp(jax.nn.log_sigmoid(gate) - z)
+    # One exponent: far below 0 exp(-z) alone is infinite, and m is 0. Clamped, as at
+    # temperatures above 1 the sum grows there.
+    exponent = jnp.minimum(jax.nn.log_sigmoid(gate) - z, LARGEST_EXPONENT)
+    return logistic + jnp.exp(exponent)
 
 
 def tdpo(
@@ -309,7 +311,7 @@ def tdpo(
     beta: float,
     alpha: float = 0.5,
 ) -> Float[Array, "*batch"]:
-    """Token-level DPO (TDPO2), Zeng et al. 2024, eq. 18 (arXiv:2404.11999).
+    """Token-level DPO (TDPO2), Zeng et al. 2024 (arXiv:2404.11999).
 
         loss = -log sigmoid(z - alpha * beta * (kl.rejected - stop_gradient(kl.chosen)))
 
@@ -334,23 +336,20 @@ def tdpo(
     return -jax.nn.log_sigmoid(z - alpha * beta * excess)
 
 
-def per_token(scores: Pair, tokens: Pair) -> Pair:
-    """Scores divided by their numbers of tokens; an empty response counts as one."""
-    chosen, rejected = (
-        score / jnp.maximum(jnp.asarray(count, score.dtype), 1)
-        for score, count in zip(scores, tokens, strict=True)
-    )
-    return Pair(chosen, rejected)
-
-
 def smoothed_logistic(
     logits: Float[Array, "*batch"], label_smoothing: PerPair
 ) -> Float[Array, "*batch"]:
     """Binary cross-entropy of "chosen is better" with a share of flipped labels."""
-    kept = -(1 - label_smoothing) * jax.nn.log_sigmoid(logits)
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
-        return kept
+        return -jax.nn.log_sigmoid(logits)
+    label_smoothing = jnp.asarray(label_smoothing, logits.dtype)
+    kept = -(1 - label_smoothing) * jax.nn.log_sigmoid(logits)
     return kept - label_smoothing * jax.nn.log_sigmoid(-logits)
+
+
+def _square(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """x^2; stands still from 1e36 on, which a clamped exponential would exceed."""
+    return jnp.clip(x, -1e18, 1e18) ** 2
 
 
 def _margin(scores: Pair) -> Float[Array, "*batch"]:

@@ -32,7 +32,7 @@ def pairwise(
     mask: Bool[Array, "batch negative"] | None = None,
 ) -> Float[Array, " batch"]:
     """Mean of a pair loss over the rejected responses, as Self-Contrast trains with
-    several, Liu et al. 2024, eq. 4 (arXiv:2404.00604).
+    several, Liu et al. 2024 (arXiv:2404.00604).
 
         loss = sum_k mask_k * loss(chosen, rejected_k) / sum_k mask_k
 
@@ -54,8 +54,8 @@ def pairwise(
     ... )  # (0.75 + 0.5) / 2
     [0.625]
     """
-    value = loss(_pair(policy), _pair(reference))
-    is_valid = _valid(value, mask)
+    is_valid = _valid(policy.rejected, mask)
+    value = loss(_pairs(policy, is_valid), _pairs(reference, is_valid))
     total = jnp.where(is_valid, value, 0).sum(-1)
     return total / jnp.maximum(is_valid.sum(-1, dtype=value.dtype), 1)
 
@@ -67,7 +67,7 @@ def softmax_dpo(
     beta: float,
     mask: Bool[Array, "batch negative"] | None = None,
 ) -> Float[Array, " batch"]:
-    """The chosen response against all rejected ones at once, Chen et al. 2024, eq. 10
+    """The chosen response against all rejected ones at once, Chen et al. 2024
     (S-DPO, arXiv:2406.09215).
 
         loss = -log(e^(beta a) / (e^(beta a) + sum_k e^(beta b_k)))
@@ -86,8 +86,9 @@ def softmax_dpo(
     >>> print(f"{softmax_dpo(same, same, beta=0.1)[0]:.4f}")  # log 4
     1.3863
     """
-    a, b = _log_ratios(policy, reference)
-    return jax.nn.softplus(_log_total(-beta * (a[:, None] - b), mask))
+    is_valid = _valid(policy.rejected, mask)
+    a, b = _log_ratios(policy, reference, is_valid)
+    return jax.nn.softplus(_log_total(-beta * (a[:, None] - b), is_valid))
 
 
 def plackett_luce(
@@ -117,11 +118,10 @@ def plackett_luce(
     >>> print(f"{plackett_luce(same, same, beta=0.1)[0]:.4f}")  # log 6
     1.7918
     """
-    a, b = _log_ratios(policy, reference)
+    is_valid = _valid(policy.rejected, mask)
+    a, b = _log_ratios(policy, reference, is_valid)
     scores = jnp.concatenate([a[:, None], b], axis=1)
-    is_valid = jnp.concatenate(
-        [jnp.ones(a[:, None].shape, bool), _valid(b, mask)], axis=1
-    )
+    is_valid = jnp.concatenate([jnp.ones(a[:, None].shape, bool), is_valid], axis=1)
     # [batch, k, j]: how far response j, placed after k, is ahead of it.
     gaps = -beta * (scores[:, :, None] - scores[:, None, :])
     is_after = jnp.triu(jnp.ones(gaps.shape[1:], bool), k=1)
@@ -136,8 +136,8 @@ def nca_ranking(
     beta: float,
     mask: Bool[Array, "batch negative"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Noise contrastive alignment over K rejected responses, Chen et al. 2024, eq. 12
-    with all weight on the chosen one (arXiv:2402.05369).
+    """Noise contrastive alignment over K rejected responses, Chen et al. 2024
+    (arXiv:2402.05369), with all weight on the chosen one.
 
         loss = -log sigmoid(beta a)
                - [log sigmoid(-beta a) + sum_k log sigmoid(-beta b_k)] / (1 + K)
@@ -147,41 +147,47 @@ def nca_ranking(
       beta: inverse temperature of the implicit reward; > 0.
 
     Returns:
-      Loss of each prompt, in nats; 2 log 2 where policy == reference, for every K.
+      Loss of each prompt, in nats; 2 log 2 where policy == reference, for every K; 0
+      where it has no rejected response.
 
     >>> same = Ranking(jnp.array([1.0]), jnp.array([[1.0, 2.0, 3.0]]))
     >>> print(f"{nca_ranking(same, same, beta=0.1)[0]:.4f}")
     1.3863
     """
-    a, b = _log_ratios(policy, reference)
-    is_valid = _valid(b, mask)
+    is_valid = _valid(policy.rejected, mask)
+    a, b = _log_ratios(policy, reference, is_valid)
     pushed = jnp.where(is_valid, -jax.nn.log_sigmoid(-beta * b), 0).sum(-1)
     pushed = -jax.nn.log_sigmoid(-beta * a) + pushed
-    return -jax.nn.log_sigmoid(beta * a) + pushed / (1 + is_valid.sum(-1))
+    count = is_valid.sum(-1, dtype=a.dtype)
+    loss = -jax.nn.log_sigmoid(beta * a) + pushed / (1 + count)
+    return jnp.where(count > 0, loss, 0)
 
 
-def _pair(scores: Ranking) -> Pair:
-    """The chosen response beside each rejected one."""
+def _pairs(scores: Ranking, is_valid: Bool[Array, "batch negative"]) -> Pair:
+    """The chosen response beside each rejected one; where there is none, 0 stands for
+    it, so that not even NaN gets out of there."""
     chosen = jnp.broadcast_to(scores.chosen[:, None], scores.rejected.shape)
-    return Pair(chosen, scores.rejected)
+    return Pair(chosen, jnp.where(is_valid, scores.rejected, 0))
 
 
-def _log_ratios(policy: Ranking, reference: Ranking) -> Ranking:
+def _log_ratios(
+    policy: Ranking, reference: Ranking, is_valid: Bool[Array, "batch negative"]
+) -> Ranking:
     chosen, rejected = (
         upcast(own) - upcast(other)
         for own, other in zip(policy, reference, strict=True)
     )
-    return Ranking(chosen, rejected)
+    return Ranking(chosen, jnp.where(is_valid, rejected, 0))
 
 
-def _valid(values: Array, mask: Array | None) -> Bool[Array, "*batch negative"]:
+def _valid(values: Array, mask: Array | None) -> Bool[Array, "batch negative"]:
     return jnp.ones(values.shape, bool) if mask is None else mask
 
 
 def _log_total(
-    gaps: Float[Array, "*batch negative"], mask: Bool[Array, "*batch negative"] | None
+    gaps: Float[Array, "*batch negative"], mask: Bool[Array, "*batch negative"]
 ) -> Float[Array, "*batch"]:
     """log sum exp over what the mask admits; far below zero, but finite, where that is
     nothing: the loss is 0 there, and so is its gradient."""
     excluded = jnp.finfo(gaps.dtype).min / 2
-    return jax.nn.logsumexp(jnp.where(_valid(gaps, mask), gaps, excluded), axis=-1)
+    return jax.nn.logsumexp(jnp.where(mask, gaps, excluded), axis=-1)

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from alignjax.losses.pairs import Pair
+from alignjax.losses.pairs import Pair, per_token
 from alignjax.losses.precision import upcast
-from alignjax.losses.preference import PerPair, per_token, smoothed_logistic
+from alignjax.losses.preference import PerPair, smoothed_logistic
 
 
 def simpo(
@@ -48,7 +48,7 @@ def simpo(
 def cpo(
     policy: Pair, *, beta: float, label_smoothing: PerPair = 0.0
 ) -> Float[Array, "*batch"]:
-    """Contrastive preference optimisation, Xu et al. 2024, eq. 3 (arXiv:2401.08417).
+    """Contrastive preference optimisation, Xu et al. 2024 (arXiv:2401.08417).
 
         loss = -(1 - e) log sigmoid(beta x) - e log sigmoid(-beta x)
         x = policy.chosen - policy.rejected

@@ -19,7 +19,7 @@ from alignjax.losses.precision import upcast
 
 
 def nca(policy: Pair, reference: Pair, *, beta: float) -> Float[Array, "*batch"]:
-    """Noise contrastive alignment of pairs, Chen et al. 2024, table 1
+    """Noise contrastive alignment of pairs, Chen et al. 2024
     (arXiv:2402.05369).
 
         loss = -log sigmoid(beta a)
@@ -50,7 +50,7 @@ def bco(
     beta: float,
     shift: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "*batch"]:
-    """Binary classifier optimisation, Jung et al. 2024, eq. 9 (arXiv:2404.04656).
+    """Binary classifier optimisation, Jung et al. 2024 (arXiv:2404.04656).
 
         loss = -log sigmoid(beta a - shift) - log sigmoid(shift - beta b)
 
@@ -71,8 +71,8 @@ def bco(
 
 
 def sppo(policy: Pair, reference: Pair, *, beta: float) -> Float[Array, "*batch"]:
-    """Self-play preference optimisation with hard labels, Wu et al. 2024, eq. 4.7 with
-    win rates 1 and 0 (arXiv:2405.00675); `sppo_hard` in TRL.
+    """Self-play preference optimisation with hard labels, Wu et al. 2024
+    (arXiv:2405.00675), win rates being 1 and 0; `sppo_hard` in TRL.
 
         loss = (a - 1 / (2 beta))^2 + (b + 1 / (2 beta))^2
 
@@ -145,8 +145,8 @@ def kto(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> Float[Array, "*batch"]:
-    """Kahneman-Tversky optimisation of single responses, Ethayarajh et al. 2024, eq. 8
-    (arXiv:2402.01306).
+    """Kahneman-Tversky optimisation of single responses, Ethayarajh et al. 2024,
+    section 4.1 (arXiv:2402.01306).
 
         r = policy - reference
         loss = desirable_weight * sigmoid(beta (baseline - r))    if desirable
@@ -160,8 +160,8 @@ def kto(
       is_desirable: the label of each response.
       baseline: the paper's z_0 / beta in nats, see `kto_baseline`; no gradient flows.
       beta: inverse temperature; > 0.
-      desirable_weight, undesirable_weight: of the two kinds; the paper wants
-        desirable_weight * desirable / (undesirable_weight * undesirable) in [1, 4/3].
+      desirable_weight, undesirable_weight: of the two kinds; the paper wants the
+        desirable ones to weigh in total as much as the others, or up to 4/3 of that.
 
     Returns:
       Loss of each response, in (0, its weight); half of it where r == baseline.
@@ -171,7 +171,8 @@ def kto(
     [0.5 0.5]
     """
     ratio = upcast(policy) - upcast(reference)
-    ahead = beta * (ratio - jax.lax.stop_gradient(baseline))
+    baseline = jax.lax.stop_gradient(jnp.asarray(baseline, ratio.dtype))
+    ahead = beta * (ratio - baseline)
     return jnp.where(
         is_desirable,
         desirable_weight * jax.nn.sigmoid(-ahead),

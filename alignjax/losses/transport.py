@@ -22,7 +22,7 @@ def aot(
     label_smoothing: float = 0.0,
     mask: Bool[Array, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Alignment via optimal transport of pairs, Melnyk et al. 2024, section 3.2
+    """Alignment via optimal transport of pairs, Melnyk et al. 2024
     (arXiv:2406.05882).
 
         d = sort(policy.chosen - policy.rejected)
@@ -60,7 +60,7 @@ def aot_unpaired(
     label_smoothing: float = 0.0,
     mask: Bool[Array, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Alignment via optimal transport without pairs, Melnyk et al. 2024, section 3.1
+    """Alignment via optimal transport without pairs, Melnyk et al. 2024
     (arXiv:2406.05882): chosen and rejected responses may belong to different prompts.
 
         d = sort(policy.chosen - reference.chosen)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CoIN: hand calculations, the released code's values, invariants."""
+"""CoIN: hand calculations, the released code's values, pooling, negatives."""
 
 import functools
 import math
@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from jax.typing import DTypeLike
 
-from alignjax.losses import Views, coin, coin_triplet, coin_weight, info_nce
+from alignjax.losses import Views, coin, coin_triplet, coin_weight, info_nce, pool
 
 # Three-four-five triangles: cosines are products of 0, 0.6, 0.8 and 1.
 EAST, NORTH, STEEP = [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]
@@ -207,71 +206,75 @@ def test_value_and_gradient_are_finite_for_extreme_vectors(scale):
             np.testing.assert_allclose(loss, np.full(6, math.log(count)), rtol=1e-6)
 
 
-def test_loss_does_not_depend_on_the_length_of_vectors():
-    views, negative = random_views(0), random_views(1)
-    scaled = jax.tree.map(lambda x: 32 * x, views)
-    for ours, expected in zip(
-        all_losses(scaled, negative, temperature=0.1),
-        all_losses(views, negative, temperature=0.1),
-        strict=True,
-    ):
-        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+def test_further_negatives_match_hand_calculation():
+    """One example, east and steep (cosine 0.6), beside one negative, north and north:
+    S = 3 at temperature 0.2; row 0 / 0.2 = 0, column 0.8 / 0.2 = 4."""
+    views = Views(jnp.array([EAST]), jnp.array([STEEP]))
+    negative = Views(jnp.array([NORTH]), jnp.array([NORTH]))
+    loss = info_nce(views, temperature=0.2, negatives=negative)
+    np.testing.assert_allclose(loss, [(softplus(-3) + softplus(1)) / 2], rtol=1e-5)
 
 
-def test_permuting_examples_permutes_losses():
-    views, negative = random_views(0), random_views(1)
-    order = np.array([3, 0, 5, 1, 4, 2])
-    for ours, expected in zip(
-        all_losses(permuted(views, order), permuted(negative, order), temperature=0.1),
-        all_losses(views, negative, temperature=0.1),
-        strict=True,
-    ):
-        np.testing.assert_allclose(ours, expected[order], rtol=1e-5)
+def test_further_negatives_are_as_if_in_the_batch_but_not_scored():
+    """Four examples, of which one is padding, and two negatives: six of a batch."""
+    views = random_views(0, 6)
+    mask = jnp.array([True, False, True, True, True, True])
+    expected = info_nce(views, temperature=0.1, mask=mask)
+    own, negatives = permuted(views, np.arange(4)), permuted(views, np.arange(4, 6))
+    loss = info_nce(own, temperature=0.1, mask=mask[:4], negatives=negatives)
+    np.testing.assert_allclose(loss, expected[:4], rtol=1e-5)
 
 
-def test_jit_and_vmap_equal_eager():
-    views, negative = random_views(0), random_views(1)
-
-    def losses(views, negative):
-        return all_losses(views, negative, temperature=0.1)
-
-    with jax.disable_jit():
-        eager = losses(views, negative)
-    for ours, expected in zip(jax.jit(losses)(views, negative), eager, strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-5)
-    stacked = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), (views, negative))
-    for ours, expected in zip(jax.vmap(losses)(*stacked), eager, strict=True):
-        np.testing.assert_allclose(ours[0], expected, rtol=1e-5)
-        np.testing.assert_allclose(ours[1], expected[::-1], rtol=1e-5)
+def test_random_negatives_are_coin_with_another_example():
+    """Every example against the one before it: the mean over both of a batch of two is
+    InfoNCE's, where all that is random is taken."""
+    views = random_views(0, 2)
+    other = permuted(views, np.array([1, 0]))
+    loss = coin(views, other, temperature=0.1)
+    expected = info_nce(views, temperature=0.1).mean()
+    np.testing.assert_allclose(loss, np.full(2, expected), rtol=1e-5)
 
 
-def test_gradients_equal_finite_differences_in_float64():
-    with jax.enable_x64(True):
-        arguments = (
-            random_views(0, 3, 4, np.float64),
-            random_views(1, 3, 4, np.float64),
-        )
-        assert all_losses(*arguments, temperature=0.5)[1].dtype == jnp.float64
-        check_grads(
-            jax.jit(functools.partial(all_losses, temperature=0.5)),
-            arguments,
-            order=1,
-            rtol=1e-5,
-        )
+STATES = jnp.arange(1.0, 13.0).reshape(3, 4, 1)
+TOKENS = jnp.array([[0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]], bool)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("last", [4, 7, 0]),  # the last of 2 3 4, of 5 7, and of none
+        ("mean", [3, 6, 0]),  # (2 + 3 + 4) / 3; (5 + 7) / 2
+        ("first_last", [3, 6, 0]),  # (2 + 4) / 2; (5 + 7) / 2
+    ],
+)
+def test_pool_matches_hand_calculation(how, expected):
+    """Padding on either side, or in between, holds NaN, and gets no gradient."""
+    hidden = jnp.where(TOKENS[..., None], STATES, jnp.nan)
+    states = pool(hidden, TOKENS, how)
+    np.testing.assert_allclose(states, np.array(expected)[:, None], rtol=1e-6)
+    slope = jax.grad(lambda hidden: pool(hidden, TOKENS, how).sum())(hidden)
+    np.testing.assert_array_equal(slope[~TOKENS], np.zeros((7, 1)))
+    np.testing.assert_allclose(slope.sum((1, 2)), [1, 1, 0], rtol=1e-6)
+
+
+def test_pools_differ_where_first_and_last_are_not_the_mean():
+    """States 1, 2, 6: last 6, mean 3, ends 3.5; of one token all three are it."""
+    hidden, mask = jnp.array([[1.0], [2.0], [6.0]]), jnp.ones(3, bool)
+    for how, expected in [("last", 6), ("mean", 3), ("first_last", 3.5)]:
+        np.testing.assert_allclose(pool(hidden, mask, how), [expected], rtol=1e-6)
+        np.testing.assert_allclose(pool(hidden[:1], mask[:1], how), [1], rtol=1e-6)
+
+
+def test_pool_is_in_float32_and_refuses_other_ways():
+    hidden = jnp.ones((1, 300, 1), jnp.bfloat16)
+    states = pool(hidden, jnp.ones((1, 300), bool), "mean")
+    assert states.dtype == jnp.float32
+    np.testing.assert_allclose(states, [[1]], rtol=1e-5)
+    with pytest.raises(ValueError, match="must be last, mean or first_last, got 'max'"):
+        pool(hidden, jnp.ones((1, 300), bool), "max")
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_half_precision_is_upcast_to_float32(dtype):
-    """Equal to float32 on the same rounded numbers."""
-    views, negative = random_views(0, dtype=dtype), random_views(1, dtype=dtype)
-    single = jax.tree.map(lambda x: x.astype(jnp.float32), (views, negative))
-    with jax.numpy_dtype_promotion("strict"):
-        losses = all_losses(views, negative, temperature=0.1)
-        weight = coin_weight(dtype(3), dtype(0.5), bound=1000.0)
-    for ours, expected in zip(
-        losses, all_losses(*single, temperature=0.1), strict=True
-    ):
-        assert ours.dtype == jnp.float32
-        np.testing.assert_allclose(ours, expected, rtol=1e-5)
-    assert weight.dtype == jnp.float32
-    assert weight == 6
+def test_half_precision_weight_is_float32(dtype):
+    weight = coin_weight(dtype(3), dtype(0.5), bound=1000.0)
+    assert (weight.dtype, weight) == (jnp.float32, 6)

@@ -43,7 +43,7 @@ def test_every_public_function_has_an_example():
     for name in alignjax.losses.__all__:
         public = getattr(alignjax.losses, name)
         if callable(public) and not isinstance(public, type):
-            assert ">>>" in public.__doc__, name
+            assert ">>>" in (public.__doc__ or ""), name
 
 
 def test_import_needs_only_jax_and_costs_little():
