@@ -4,7 +4,7 @@
 
 PYTHON ?=
 BIN := .venv/bin
-LINTED := alignjax data_gen tests launch setup.py $(wildcard benchmarks)
+LINTED := alignjax data_gen tests launch docs setup.py $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help env quickstart test lint format types lock clean

@@ -40,6 +40,7 @@ RUNTIME = [
 TEST = [
     "beartype>=0.22",
     "chex>=0.1.91",
+    "equinox>=0.13",
     "hypothesis>=6.140",
     "pytest>=9.0",
     "pytest-xdist>=3.8",
