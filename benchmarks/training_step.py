@@ -93,10 +93,10 @@ def _batch() -> tuple[rows.Rows, int]:
 
 
 def _loss(model, join):
-    objective, options = find("dpo", {})
+    objective = find("dpo")
 
     def loss(trainable, frozen, batch):
-        outcome = objective.function(model, join(trainable, frozen), batch, **options)
+        outcome = objective.function(model, join(trainable, frozen), batch)
         term = outcome.terms["dpo"]
         return term.sum / term.weight
 

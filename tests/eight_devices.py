@@ -23,7 +23,7 @@ from alignjax.data import rows
 from alignjax.data.rows import Rows, Shape, Tokens
 from alignjax.models import decoder, lora
 from alignjax.models.decoder import Params
-from alignjax.train import OBJECTIVES
+from alignjax.train import find
 from alignjax.train.step import TrainState, make_train_step
 
 # With an adapter beside every kernel.
@@ -82,13 +82,11 @@ def compare(params: Params, mesh: Mesh) -> dict[str, float]:
         return {**lora.join(trainable, frozen), **ends}
 
     optimizer = optax.sgd(0.1)
-    options = {"beta": 0.5, "label_smoothing": 0.1, "nll": 0.3}
     step = make_train_step(
-        OBJECTIVES["dpo"].function,
+        find("dpo", {"beta": 0.5, "label_smoothing": 0.1, "nll": 0.3}).function,
         optimizer,
         decoder.build(CONFIG),
         join=join,
-        options=options,
     )
     batch = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), example_batch())
 

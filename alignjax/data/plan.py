@@ -10,6 +10,7 @@ A coupled objective compares the four examples of a couple: there a row is one c
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -24,6 +25,30 @@ Batch = list[list[int]]  # rows of example indices
 def couples(examples: Sequence[Tokens]) -> list[list[Tokens]]:
     """The examples of each couple in the order of `records.ROLES`; couples by name."""
     return [[examples[index] for index in row] for row in _couple_rows(examples)]
+
+
+def with_mismatched(examples: Sequence[Tokens]) -> list[Tokens]:
+    """Each example with the chosen answer of the next one that has another prompt as
+    an additional response: what KTO's baseline is estimated from.
+
+    Raises:
+      ValueError: all prompts are the same.
+    """
+    count = len(examples)
+    found = []
+    for index, example in enumerate(examples):
+        others = (examples[(index + step) % count] for step in range(1, count))
+        other = next((each for each in others if each.prompt != example.prompt), None)
+        if other is None:
+            raise ValueError(
+                "all training examples have the same prompt; KTO's baseline needs "
+                "answers to other prompts"
+            )
+        responses = (*example.responses, other.responses[0])
+        found.append(
+            dataclasses.replace(example, responses=responses, is_mismatched=True)
+        )
+    return found
 
 
 def fitting(groups: Sequence[list[Tokens]], shape: Shape) -> list[list[Tokens]]:

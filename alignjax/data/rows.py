@@ -38,6 +38,8 @@ class Tokens:
       responses: ids of each response, chosen first, negatives by rank; each ends with
         the end-of-turn token unless it was cut.
       weight: of the example in the loss; > 0.
+      is_mismatched: whether the last response answers another prompt (for KTO's
+        baseline); it is neither chosen nor a negative.
       couple, role: the four examples that belong together, and which of them this is
         (see `records.ROLES`); empty where there is no couple.
     """
@@ -46,6 +48,7 @@ class Tokens:
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     weight: float = 1.0
+    is_mismatched: bool = False
     couple: str = ""
     role: str = ""
 
@@ -53,6 +56,11 @@ class Tokens:
     def length(self) -> int:
         """Tokens that the example takes in a row."""
         return len(self.prompt) + sum(map(len, self.responses))
+
+    @property
+    def negatives(self) -> int:
+        """Responses that are neither chosen nor another prompt's."""
+        return len(self.responses) - 1 - self.is_mismatched
 
     @property
     def longest(self) -> int:
@@ -100,7 +108,8 @@ class Rows(NamedTuple):
         a mask, so that the output head runs on scored tokens only.
       sequence: which response of the row each scored token belongs to; 0 where padded.
       example: index into the dataset of each response's example; -1 pads.
-      rank: 0 = chosen (or the SFT answer), 1.. = negatives; 0 where padded.
+      rank: 0 = chosen (or the SFT answer), 1.. = negatives, -1 = another prompt's
+        answer; 0 where padded.
       last: position of each response's last token; 0 where padded.
       weight: of each response's example in the loss; 0 pads.
       pairs: (chosen, rejected) as indices into seq; (0, 0) pads.
@@ -149,12 +158,13 @@ def build(
 
 
 def with_reference(rows: Rows, logprobs: Sequence[Sequence[np.ndarray]]) -> Rows:
-    """Puts cached reference log-probabilities (`logprobs[example][rank]`, one value
-    per response token, nats) beside the scored tokens."""
+    """Puts cached reference log-probabilities (`logprobs[example][response]`, one
+    value per response token, nats) beside the scored tokens."""
     reference = np.zeros_like(rows.reference)
     for row in range(rows.tokens.shape[0]):
         for seq in np.flatnonzero(rows.example[row] >= 0):
             mine = (rows.sequence[row] == seq) & (rows.scored[row] >= 0)
+            # Rank -1, the answer to another prompt, is also the last response.
             values = logprobs[rows.example[row, seq]][rows.rank[row, seq]]
             reference[row, mine] = values
     return rows._replace(reference=reference)
@@ -201,14 +211,15 @@ def _fill(
         rows.blocks.home[row, prompt] = seq * length + np.arange(size)
         time += size
         chosen = seq
-        negatives = len(example.responses) - 1
-        for rank, response in enumerate(example.responses):
+        negatives = example.negatives
+        for branch, response in enumerate(example.responses, start=1):
+            rank = branch - 1 if branch <= negatives + 1 else -1
             count = len(response)
             own = np.arange(time, time + count)
             rows.tokens[row, own] = response
             rows.positions[row, own] = size + np.arange(count)
             rows.group[row, own] = group
-            rows.branch[row, own] = rank + 1
+            rows.branch[row, own] = branch
             rows.source[row, own] = [prompt[-1], *own[:-1]]
             rows.blocks.tokens[row, seq, : size + count] = [*prompt, *own]
             rows.blocks.home[row, own] = seq * length + size + np.arange(count)
@@ -218,7 +229,7 @@ def _fill(
             rows.rank[row, seq] = rank
             rows.last[row, seq] = own[-1]
             rows.weight[row, seq] = example.weight
-            if rank:
+            if rank > 0:
                 rows.pairs[row, pair] = chosen, seq
                 rows.pair_weight[row, pair] = example.weight / negatives
                 pair += 1

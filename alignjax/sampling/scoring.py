@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from alignjax.data import plan, rows
 from alignjax.data.rows import Rows, Shape, Tokens
-from alignjax.losses import token_logprobs
+from alignjax.losses import TokenStatistics, token_logprobs, token_statistics
 from alignjax.models.attention import Visibility
 from alignjax.models.decoder import Model, Params
 
@@ -22,20 +22,33 @@ def row_logprobs(
     model: Model, params: Params, batch: Rows
 ) -> tuple[Float[Array, "row score"], Float[Array, "row time embed"]]:
     """Log p of each scored token in nats (0 where padded), and all hidden states."""
+    hidden, predicting, targets = _predicting(model, params, batch)
+    head = model.output_head(params)
+    return token_logprobs(predicting, head, targets, softcap=model.softcap), hidden
+
+
+def row_statistics(
+    model: Model, params: Params, batch: Rows
+) -> tuple[TokenStatistics, Float[Array, "row time embed"]]:
+    """The same with what else is known of each scored token."""
+    hidden, predicting, targets = _predicting(model, params, batch)
+    head = model.output_head(params)
+    return token_statistics(predicting, head, targets, softcap=model.softcap), hidden
+
+
+def _predicting(
+    model: Model, params: Params, batch: Rows
+) -> tuple[Array, Array, Array]:
+    """All hidden states; for each scored token the one that predicts it, and its id
+    (-1 where padded)."""
     group, branch = jnp.asarray(batch.group), jnp.asarray(batch.branch)
     visibility = Visibility(group, branch, batch.blocks)
-    output = model.apply(params, batch.tokens, batch.positions, visibility)
+    hidden = model.apply(params, batch.tokens, batch.positions, visibility).hidden
     scored = jnp.maximum(batch.scored, 0)
     source = jnp.take_along_axis(batch.source, scored, axis=1)
-    predicting = jnp.take_along_axis(output.hidden, source[:, :, None], axis=1)
+    predicting = jnp.take_along_axis(hidden, source[:, :, None], axis=1)
     target = jnp.take_along_axis(batch.tokens, scored, axis=1)
-    logprobs = token_logprobs(
-        predicting,
-        model.output_head(params),
-        jnp.where(batch.scored >= 0, target, -1),
-        softcap=model.softcap,
-    )
-    return logprobs, output.hidden
+    return hidden, predicting, jnp.where(batch.scored >= 0, target, -1)
 
 
 @partial(jax.jit, static_argnames=("model",))
@@ -61,7 +74,7 @@ def score(
     Returns:
       For each example, for each of its responses, log p of its tokens in nats.
     """
-    found: list[dict[int, np.ndarray]] = [{} for _ in examples]
+    found: list[list[np.ndarray]] = [[] for _ in examples]
     done = 0
     for batch in plan.in_order(examples, shape):
         arrays = rows.build(batch, examples, shape)
@@ -69,8 +82,7 @@ def score(
         for row in range(len(batch)):
             for seq in np.flatnonzero(arrays.example[row] >= 0):
                 mine = (arrays.sequence[row] == seq) & (arrays.scored[row] >= 0)
-                index, rank = arrays.example[row, seq], arrays.rank[row, seq]
-                found[index][int(rank)] = logprobs[row, mine]
+                found[arrays.example[row, seq]].append(logprobs[row, mine])
         done += sum(map(len, batch))
         progress(done)
-    return [tuple(ranks[i] for i in sorted(ranks)) for ranks in found]
+    return [tuple(responses) for responses in found]

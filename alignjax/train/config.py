@@ -7,18 +7,62 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from alignjax.train import find
+from alignjax.train import Objective, find
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """Which objective, and its settings; one that it does not read is an error."""
+    """Which objective, and its settings; one that it does not read is an error.
+
+    Attributes:
+      name: of a loss, see docs/losses.md.
+      options: of the loss, and nll, weight, length_alpha (see `train.find`).
+      mix: further losses of pairs with their coefficients: MPO is name dpo, options
+        {weight: 0.8, nll: 1.0}, mix {bco: 0.2}.
+      divergence: instead of the reverse KL; alpha reads options.alpha.
+      weighting: wpo weighs pairs by how likely the policy would write them.
+    """
 
     name: str = "dpo"
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    mix: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    divergence: Literal["reverse_kl", "forward_kl", "jensen_shannon", "alpha"] = (
+        "reverse_kl"
+    )
+    weighting: Literal["none", "wpo"] = "none"
 
     def __post_init__(self) -> None:
-        find(self.name, self.options)
+        self.find()
+
+    def find(self) -> Objective:
+        """The objective itself; its errors name the field."""
+        return find(
+            self.name,
+            self.options,
+            mix=self.mix,
+            divergence=self.divergence,
+            weighting=self.weighting,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceConfig:
+    """A reference that follows the policy: TR-DPO, Gorbatovski et al. 2024
+    (arXiv:2404.09656).
+
+    Every `every` steps, reference <- alpha * policy + (1 - alpha) * reference. 0 keeps
+    the reference fixed, and its log-probabilities are then computed once; a moving one
+    is part of the checkpoints and costs a forward pass a step.
+    """
+
+    every: int = 0
+    alpha: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ValueError(f"every must be 0 (never) or above, got {self.every}")
+        if not 0 < self.alpha <= 1:
+            raise ValueError(f"alpha must be in (0, 1], got {self.alpha}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +161,7 @@ class TrainConfig:
     out: str
     seed: int = 0
     objective: ObjectiveConfig = ObjectiveConfig()
+    reference: ReferenceConfig = ReferenceConfig()
     adapter: AdapterConfig = AdapterConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     batch: BatchConfig = BatchConfig()
@@ -131,6 +176,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
+        if self.reference.every and not self.objective.find().reference:
+            raise ValueError(
+                f"reference.every: objective {self.objective.name!r} has no reference; "
+                "set it to 0"
+            )
         if self.epochs < 1:
             raise ValueError(f"epochs must be > 0, got {self.epochs}")
         if self.save_every < 1:

@@ -17,7 +17,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,13 @@ from alignjax.data.tokenizer import Tokenizer
 from alignjax.metrics import JsonlWriter
 from alignjax.models import Model, Params, decoder, lora, peft
 from alignjax.progress import Progress
-from alignjax.train import Objective, find
+from alignjax.train import Objective
 from alignjax.train.config import TrainConfig
 from alignjax.train.optimizer import adamw, initial, schedule
 from alignjax.train.setup import Setup, batch_of, prepare, with_reference
-from alignjax.train.step import Step, TrainState, make_train_step
+from alignjax.train.step import Follow, Step, TrainState, make_train_step
 
-# |DPO term - ln 2| and |margin| allowed at step 0, where policy == reference.
+# How far terms may be from their value where policy == reference, at step 0.
 _STEP_0_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
@@ -69,7 +69,7 @@ def train(
       SystemExit: status 143, after SIGTERM and a checkpoint.
     """
     began = time.monotonic()
-    objective, options = find(config.objective.name, config.objective.options)
+    objective = config.objective.find()
     _check_objective(config, objective)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     _check_rows(config, mesh)
@@ -84,17 +84,25 @@ def train(
         what="training run",
         writes=_is_first_process(),
     ):
-        if objective.reference:
+        if objective.reference and not config.reference.every:
             setup = with_reference(setup, config, model, base, model_fingerprint)
         model, trainable, frozen, join = _trainable(config, model, base)
         del base
         trainable, frozen = (sharding.shard(tree, mesh) for tree in (trainable, frozen))
         optimizer = adamw(config.optimizer, len(setup.batches))
+        follow = Follow(**dataclasses.asdict(config.reference))
         step = make_train_step(
-            objective.function, optimizer, model, join=join, options=options
+            objective.function,
+            optimizer,
+            model,
+            join=join,
+            follow=follow if follow.every else None,
         )
-        state = initial(optimizer, trainable, mesh)
-        state, wall_s = _run(config, setup, step, state, frozen, mesh, began, say)
+        state = initial(optimizer, trainable, mesh, has_reference=bool(follow.every))
+        start = dict(objective.start()) if objective.reference else None
+        state, wall_s = _run(
+            config, setup, step, state, frozen, mesh, start, began, say
+        )
         trained = sharding.to_host(state.trainable)
         summary = _summary(config, setup, wall_s)
         if _is_first_process():
@@ -110,6 +118,7 @@ def _run(
     state: TrainState,
     frozen: Params,
     mesh: Mesh,
+    start: Mapping[str, float] | None,
     began: float,
     say: Callable[[str], None],
 ) -> tuple[TrainState, float]:
@@ -137,8 +146,8 @@ def _run(
             batch = batch_of(setup, index, config.batch.microbatches)
             state, metrics = step(state, frozen, sharding.shard_batch(batch, mesh))
             row = {name: float(value) for name, value in metrics.items()}
-            if index == 0 and setup.reference is not None:
-                _check_step_0(row, config.dtype)
+            if index == 0 and start is not None:
+                _check_step_0(row, start, config.dtype)
             _check_finite(row, index)
             row["learning_rate"] = float(jnp.asarray(learning_rate(index)))
             row["tokens"] = int((batch.group > 0).sum())
@@ -207,17 +216,21 @@ def _trainable(
     return decoder.build(model_config), trainable, frozen, lora.join
 
 
-def _check_step_0(row: dict[str, float], dtype: str) -> None:
-    """Before the first update the policy is the reference: DPO = ln 2, margin = 0."""
+def _check_step_0(
+    row: Mapping[str, float], start: Mapping[str, float], dtype: str
+) -> None:
+    """Before the first update the policy is the reference: DPO = ln 2, margin = 0, and
+    whatever the objective knows to be so."""
     tolerance = _STEP_0_TOLERANCE[dtype]
-    wrong = max(abs(row["dpo"] - math.log(2)), abs(row["margin"]))
-    if not wrong <= tolerance:
+    for name, expected in start.items():
+        if abs(row[name] - expected) <= tolerance * max(1, abs(expected)):
+            continue
         raise ValueError(
-            f"step 0: the DPO term is {row['dpo']:.6f} and the margin "
-            f"{row['margin']:.6f}; where the policy is the reference they must be ln 2 "
-            f"= {math.log(2):.6f} and 0 within {tolerance}. The cached reference "
-            "log-probabilities are not this model's: remove the folder 'reference' in "
-            "the output folder, and check that model and tokenizer belong together"
+            f"step 0: {name} is {row[name]:.6f}; where the policy is the reference it "
+            f"must be {expected:.6f} within {tolerance} (relative above 1). The cached "
+            "reference log-probabilities are not this model's: remove the folder "
+            "'reference' in the output folder, and check that model and tokenizer "
+            "belong together"
         )
 
 
@@ -251,7 +264,7 @@ def _summary(config: TrainConfig, setup: Setup, wall_s: float) -> dict[str, Any]
         "objective": config.objective.name,
         "steps": len(setup.batches),
         "examples": len(setup.examples),
-        "pairs": sum(len(example.responses) - 1 for example in setup.examples),
+        "pairs": sum(example.negatives for example in setup.examples),
         "without_negatives": setup.without_negatives,
         "without_couple": setup.without_couple,
         "too_long": setup.too_long,

@@ -4,18 +4,19 @@ training: a loss knows arrays, an objective knows where in the rows they stand."
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from alignjax import losses
 from alignjax.data.rows import Rows
-from alignjax.losses import Pair, Views
+from alignjax.losses import Loss, Pair, Views
 from alignjax.models.decoder import Model, Params
-from alignjax.sampling.scoring import row_logprobs
+from alignjax.sampling.scoring import row_logprobs, row_statistics
+from alignjax.train import scores
 
 
 class Term(NamedTuple):
@@ -37,8 +38,17 @@ class Outcome(NamedTuple):
     metrics: dict[str, Term]
 
 
-# (model, params, batch, *, the options that it reads) -> Outcome
-ObjectiveFunction = Callable[..., Outcome]
+# (model, params, batch) -> Outcome
+ObjectiveFunction = Callable[[Model, Params, Rows], Outcome]
+
+
+class Part(NamedTuple):
+    """One of the losses that `preference` adds up: `options` are its keywords."""
+
+    name: str
+    loss: Loss
+    options: Mapping[str, Any]
+    coefficient: float = 1.0
 
 
 def sft(model: Model, params: Params, batch: Rows) -> Outcome:
@@ -54,38 +64,113 @@ def preference(
     params: Params,
     batch: Rows,
     *,
-    beta: float,
-    label_smoothing: float,
+    parts: Sequence[Part],
     nll: float,
+    length_alpha: float,
+    is_weighted: bool,
 ) -> Outcome:
-    """DPO over every (chosen, negative) pair, plus `nll` times the chosen answer's NLL
-    (the mix of Pang et al. 2024, arXiv:2404.19733, eq. 2).
+    """Losses of pairs and of rankings, plus `nll` times the chosen answer's NLL (RPO,
+    Pang et al. 2024, arXiv:2404.19733, eq. 2).
 
-    An example of weight w with k negatives counts as k pairs of weight w / k, as
-    Self-Contrast trains them (arXiv:2404.00604).
+    A loss of pairs sees an example of weight w with k negatives as k pairs of weight
+    w / k, as Self-Contrast trains them (arXiv:2404.00604); a loss of rankings sees one
+    ranking of weight w. In a coupled loss every pair counts the same.
+
+    Args:
+      parts: the losses; the metrics' reward is the first one's.
+      nll: coefficient of the NLL; where it is 0 the NLL is a metric.
+      length_alpha: of LD-DPO, see `losses.length_desensitized`; 1 = none.
+      is_weighted: whether pairs carry their WPO weight, see `losses.wpo_weight`.
     """
-    logprobs, _ = row_logprobs(model, params, batch)
-    policy = _pairs(_by_response(logprobs, batch), batch)
-    reference = _pairs(_by_response(jnp.asarray(batch.reference), batch), batch)
-    loss = losses.dpo(policy, reference, beta=beta, label_smoothing=label_smoothing)
-    reward = losses.implicit_rewards(policy, reference, beta=beta)
+    if is_weighted:
+        statistics, _ = row_statistics(model, params, batch)
+        logprobs, likeness = statistics.logprob, scores.pair_likeness(statistics, batch)
+    else:
+        logprobs, likeness = row_logprobs(model, params, batch)[0], 1.0
+    given = {"policy": logprobs, "reference": jnp.asarray(batch.reference)}
+    sums = {name: scores.responses(values, batch) for name, values in given.items()}
+    inputs = {
+        name: scores.pairs(sequences.total, batch) for name, sequences in sums.items()
+    }
+    if length_alpha != 1:
+        inputs = {
+            name: scores.length_desensitized_pairs(values, batch, alpha=length_alpha)
+            for name, values in given.items()
+        }
+    inputs["tokens"] = scores.pairs(sums["policy"].tokens, batch)
     weight = batch.pair_weight.reshape(-1)
-    is_right = (reward.chosen > reward.rejected).astype(loss.dtype)
 
-    def over_pairs(value: Float[Array, " pair"]) -> Term:
-        return Term(jnp.where(weight > 0, weight * value, 0).sum(), weight.sum())
+    def over_pairs(value: Float[Array, " pair"], coefficient: float = 1.0) -> Term:
+        total = jnp.where(weight > 0, weight * value, 0).sum()
+        return Term(total, weight.sum(dtype=total.dtype), coefficient)
 
-    terms = {"dpo": over_pairs(loss)}
-    if nll:
-        terms["nll"] = _chosen_nll(logprobs, batch)._replace(coefficient=nll)
+    terms = {}
+    for name, loss, options, coefficient in parts:
+        if loss.scores == "ranking":
+            value = _over_rankings(loss, options, sums, batch)
+        else:
+            read = [inputs[each] for each in loss.inputs]
+            if loss.coupled:
+                each = loss.function(*read, **options, mask=jnp.asarray(weight > 0))
+                value = Term(each.sum(), (weight > 0).sum(dtype=each.dtype))
+            else:
+                value = over_pairs(likeness * loss.function(*read, **options))
+        terms[name] = value._replace(coefficient=coefficient)
+    reward = _rewards(parts[0], inputs)
+    is_right = (reward.chosen > reward.rejected).astype(reward.chosen.dtype)
     metrics = {
         "margin": over_pairs(reward.chosen - reward.rejected),
         "accuracy": over_pairs(is_right),
-        "chosen_logprob": over_pairs(policy.chosen),
-        "rejected_logprob": over_pairs(policy.rejected),
+        "chosen_logprob": over_pairs(inputs["policy"].chosen),
+        "rejected_logprob": over_pairs(inputs["policy"].rejected),
     }
-    if not nll:
-        metrics["nll"] = _chosen_nll(logprobs, batch)
+    if is_weighted:
+        metrics["likeness"] = over_pairs(jnp.asarray(likeness))
+    (terms if nll else metrics)["nll"] = _chosen_nll(logprobs, batch)._replace(
+        coefficient=nll
+    )
+    return Outcome(terms, metrics)
+
+
+def kto(
+    model: Model,
+    params: Params,
+    batch: Rows,
+    *,
+    options: Mapping[str, float],
+    nll: float,
+) -> Outcome:
+    """KTO, Ethayarajh et al. 2024 (arXiv:2402.01306): chosen answers are desirable,
+    negatives undesirable, each by itself with its example's weight.
+
+    Answers to other prompts (`plan.with_mismatched`) give the baseline, over the whole
+    batch.
+    """
+    logprobs, _ = row_logprobs(model, params, batch)
+    policy = scores.responses(logprobs, batch).total
+    reference = scores.responses(jnp.asarray(batch.reference), batch).total
+    is_mismatched = jnp.asarray((batch.rank < 0) & (batch.example >= 0))
+    baseline = losses.kto_baseline(policy, reference, is_mismatched)
+    loss = losses.kto(
+        policy, reference, jnp.asarray(batch.rank == 0), baseline, **options
+    )
+    weight = jnp.where(is_mismatched, 0, batch.weight)
+    reward = options["beta"] * (policy - reference)
+
+    def over(value: Float[Array, "row seq"], among: ArrayLike = True) -> Term:
+        own = jnp.where(among, weight, 0)
+        return Term(jnp.where(own > 0, own * value, 0).sum(), own.sum())
+
+    terms = {"kto": over(loss)}
+    metrics = {
+        "chosen_reward": over(reward, batch.rank == 0),
+        "rejected_reward": over(reward, batch.rank > 0),
+        "baseline": Term(baseline, jnp.ones_like(baseline)),
+        "chosen_logprob": over(policy, batch.rank == 0),
+    }
+    (terms if nll else metrics)["nll"] = _chosen_nll(logprobs, batch)._replace(
+        coefficient=nll
+    )
     return Outcome(terms, metrics)
 
 
@@ -134,25 +219,29 @@ def _mean(term: Term) -> Float[Array, ""]:
     return jnp.where(term.weight > 0, term.sum / jnp.maximum(term.weight, 1e-30), 0.0)
 
 
-def _by_response(
-    values: Float[Array, "row score"], batch: Rows
-) -> Float[Array, "row seq"]:
-    """Sums scored tokens' values into their responses."""
-    is_token = batch.scored >= 0
-    count = batch.example.shape[1]
-    member = batch.sequence[:, :, None] == jnp.arange(count)
-    mask = member & is_token[:, :, None]
-    return jnp.where(mask, values[:, :, None], 0).sum(axis=1)
-
-
-def _pairs(values: Float[Array, "row seq"], batch: Rows) -> Pair:
-    """(chosen, rejected) values of every pair, rows one after another; (x, x) where
-    padded."""
-    chosen, rejected = (
-        jnp.take_along_axis(values, batch.pairs[:, :, side], axis=1).reshape(-1)
-        for side in (0, 1)
+def _over_rankings(
+    loss: Loss,
+    options: Mapping[str, Any],
+    sums: Mapping[str, losses.Sequences],
+    batch: Rows,
+) -> Term:
+    policy, reference = (
+        scores.rankings(sums[name].total, batch) for name in ("policy", "reference")
     )
-    return Pair(chosen, rejected)
+    value = loss.function(policy.scores, reference.scores, mask=policy.mask, **options)
+    weight = policy.weight
+    return Term(jnp.where(weight > 0, weight * value, 0).sum(), weight.sum())
+
+
+def _rewards(part: Part, inputs: Mapping[str, Pair]) -> Pair:
+    """What the metrics call reward: beta * log-ratio, summed over the response; without
+    a reference beta * log-probability, a token's mean where the loss reads that."""
+    policy, beta = inputs["policy"], part.options.get("beta", 1.0)
+    if part.loss.reference:
+        return losses.implicit_rewards(policy, inputs["reference"], beta=beta)
+    if "tokens" in part.loss.inputs:
+        policy = losses.per_token(policy, inputs["tokens"])
+    return Pair(beta * policy.chosen, beta * policy.rejected)
 
 
 def _chosen_nll(
@@ -171,7 +260,7 @@ def _chosen_nll(
 
 def _chosen_logprob(logprobs: Float[Array, "row score"], batch: Rows) -> Term:
     weight = _chosen_weight(batch, logprobs.dtype)
-    sums = _by_response(logprobs, batch)
+    sums = scores.responses(logprobs, batch).total
     return Term(jnp.where(weight > 0, weight * sums, 0).sum(), weight.sum())
 
 

@@ -41,10 +41,15 @@ def adamw(config: OptimizerConfig, total: int) -> optax.GradientTransformation:
 
 
 def initial(
-    optimizer: optax.GradientTransformation, trainable: Params, mesh: Mesh
+    optimizer: optax.GradientTransformation,
+    trainable: Params,
+    mesh: Mesh,
+    *,
+    has_reference: bool = False,
 ) -> TrainState:
-    """The state before step 1. The optimizer's moments lie where their parameters lie,
-    all else everywhere, so that a restored state lies the same."""
+    """The state before step 1, with a copy as the moving reference if asked. The
+    optimizer's moments lie where their parameters lie, all else everywhere, so that a
+    restored state lies the same."""
     everywhere = NamedSharding(mesh, PartitionSpec())
     layout = optax.tree_utils.tree_map_params(
         optimizer,
@@ -57,4 +62,5 @@ def initial(
         jax.device_put(jnp.zeros((), jnp.int32), everywhere),
         trainable,
         jax.jit(optimizer.init, out_shardings=layout)(trainable),
+        jax.tree.map(jnp.copy, trainable) if has_reference else None,
     )

@@ -58,13 +58,16 @@ def prepare(
         context; says what to change.
     """
     selected = dataset.select("train", config.strategies)
-    if objective.reference:
+    is_couples = objective.data == "couples"
+    if objective.data == "pairs":
         chosen = [record for record in selected if record.negatives]
+    elif objective.data == "labels":
+        chosen = selected
     else:
         chosen = [dataclasses.replace(record, negatives=()) for record in selected]
-    if objective.coupled:
+    if is_couples:
         chosen = [record for record in chosen if record.couple]
-    needed = "a couple" if objective.coupled else "a rejected answer"
+    needed = "a couple" if is_couples else "a rejected answer"
     without = len(selected) - len(chosen)
     if not chosen:
         columns = " (columns 'couple' and 'role', see docs/data_format.md)"
@@ -74,19 +77,21 @@ def prepare(
             f"{config.objective.name!r}: of {len(dataset.records)} records "
             f"{len(selected)} are of the split 'train' and of the strategies "
             f"{', '.join(config.strategies) or '(all)'}, and {without} of these lack "
-            f"{needed}{columns if objective.coupled else ''}; strategies there: "
+            f"{needed}{columns if is_couples else ''}; strategies there: "
             f"{', '.join(strategies) or 'none'}"
         )
     # Ids sampled under another tokenizer mean nothing here.
     same = dataset.template_fingerprint == tokenizer.fingerprint
     encoded = encode.encode(chosen, tokenizer, reuse_ids=same)
+    if objective.data == "labels":
+        encoded = plan.with_mismatched(encoded)
     fields = dataclasses.asdict(config.batch)
     del fields["microbatches"]
     shape = Shape(**fields)
-    groups = plan.couples(encoded) if objective.coupled else [[e] for e in encoded]
+    groups = plan.couples(encoded) if is_couples else [[e] for e in encoded]
     examples = list(itertools.chain.from_iterable(plan.fitting(groups, shape)))
     if not examples:
-        what = "couples" if objective.coupled else "examples"
+        what = "couples" if is_couples else "examples"
         raise ValueError(
             f"{config.dataset}: none of the {len(groups)} training {what} fits a row; "
             f"{_least(groups)} or more"
@@ -105,14 +110,14 @@ def prepare(
             f"no row (batch.block {shape.block}, batch.time {shape.time}, batch.blocks "
             f"{shape.blocks}, batch.scored {shape.scored})"
         )
-    make = plan.couple_batches if objective.coupled else plan.batches
+    make = plan.couple_batches if is_couples else plan.batches
     batches = make(examples, shape, seed=config.seed, epochs=config.epochs)
     if config.max_steps:
         batches = batches[: config.max_steps]
     return Setup(
         examples=examples,
-        without_negatives=without if objective.reference else 0,
-        without_couple=without if objective.coupled else 0,
+        without_negatives=without if objective.data == "pairs" else 0,
+        without_couple=without if is_couples else 0,
         too_long=too_long,
         batches=batches,
         shape=shape,

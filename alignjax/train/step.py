@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -14,15 +14,26 @@ from jaxtyping import Array, Float, Int
 
 from alignjax.data.rows import Rows
 from alignjax.models.decoder import Model, Params
+from alignjax.sampling.scoring import row_logprobs
 from alignjax.train.objectives import ObjectiveFunction, Outcome, Term
 
 
 class TrainState(NamedTuple):
-    """All that a step changes: step counts updates done, from 0."""
+    """All that a step changes: step counts updates done, from 0. `reference` is what
+    the reference has in place of `trainable`, where it moves."""
 
     step: Int[Array, ""]
     trainable: Params
     optimizer: Any
+    reference: Params | None = None
+
+
+class Follow(NamedTuple):
+    """TR-DPO's soft update, Gorbatovski et al. 2024, eq. 4 (arXiv:2404.09656): every
+    `every` steps, reference <- alpha * policy + (1 - alpha) * reference."""
+
+    every: int
+    alpha: float
 
 
 Join = Callable[[Params, Params], Params]
@@ -35,7 +46,7 @@ def make_train_step(
     model: Model,
     *,
     join: Join,
-    options: Mapping[str, float],
+    follow: Follow | None = None,
 ) -> Step:
     """Makes the jitted step.
 
@@ -45,13 +56,14 @@ def make_train_step(
 
     Args:
       join: (trainable, frozen) -> the parameters that the model takes.
-      options: of the objective.
+      follow: how the reference moves; None = it does not, and its log-probabilities
+        come with the batch.
 
     Returns:
       step(state, frozen, batch) -> (new state, metrics): the loss, each term, each
       metric, and the norm of the gradient. The old state's buffers are donated.
     """
-    compute = partial(objective, model, **options)
+    compute = partial(objective, model)
 
     def total_weights(params: Params, batch: Rows) -> dict[str, Array]:
         """Weights depend on the batch alone, so the compiler drops the forward pass."""
@@ -63,6 +75,23 @@ def make_train_step(
         shapes = jax.eval_shape(compute, params, jax.tree.map(lambda x: x[0], batch))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), _weights(shapes))
         return jax.lax.scan(add, zeros, batch)[0]
+
+    def with_reference(state, frozen, micro):
+        if follow is None:
+            return micro
+        logprobs, _ = row_logprobs(model, join(state.reference, frozen), micro)
+        return micro._replace(reference=jax.lax.stop_gradient(logprobs))
+
+    def moved(reference, trainable, count):
+        if follow is None:
+            return None
+        is_due = count % follow.every == 0
+        share = jnp.where(is_due, follow.alpha, 0.0)
+        return jax.tree.map(
+            lambda old, new: ((1 - share) * old + share * new).astype(old.dtype),
+            reference,
+            trainable,
+        )
 
     def micro_loss(trainable, frozen, micro, totals):
         outcome = compute(join(trainable, frozen), micro)
@@ -81,6 +110,7 @@ def make_train_step(
         gradient_of = jax.value_and_grad(micro_loss, has_aux=True)
 
         def accumulate(carry, micro):
+            micro = with_reference(state, frozen, micro)
             (_, metrics), gradient = gradient_of(state.trainable, frozen, micro, totals)
             return jax.tree.map(jnp.add, carry, (gradient, metrics)), None
 
@@ -95,7 +125,9 @@ def make_train_step(
         )
         trainable = cast(Params, optax.apply_updates(state.trainable, updates))
         metrics["grad_norm"] = optax.tree.norm(gradient)
-        return TrainState(state.step + 1, trainable, optimizer_state), metrics
+        count = state.step + 1
+        reference = moved(state.reference, trainable, count)
+        return TrainState(count, trainable, optimizer_state, reference), metrics
 
     return step
 

@@ -27,13 +27,14 @@ from alignjax import fetch
 from alignjax.data import records, reference
 from alignjax.data.tokenizer import load_tokenizer
 from alignjax.models import load
-from alignjax.train import OBJECTIVES, loop
+from alignjax.train import find, loop
 from alignjax.train.config import (
     AdapterConfig,
     BatchConfig,
     MeshConfig,
     ObjectiveConfig,
     OptimizerConfig,
+    ReferenceConfig,
     TrainConfig,
 )
 from alignjax.train.setup import prepare
@@ -299,7 +300,7 @@ def test_a_wrong_reference_is_noticed_at_step_0(clean, make, tmp_path):
     with np.load(cache) as file:
         values = file["logprobs"]
     reference.save(cache.parent, cache.stem, [(values + 0.1,)])
-    with pytest.raises(ValueError, match="step 0: the DPO term is") as caught:
+    with pytest.raises(ValueError, match="step 0: margin is") as caught:
         train(make())
     assert "remove the folder 'reference'" in str(caught.value)
     assert metrics(tmp_path / "run") == []
@@ -358,7 +359,7 @@ def test_what_was_left_out_is_said(make, dataset, tiny_llama, tmp_path):
     said: list[str] = []
     setup = prepare(
         make(),
-        OBJECTIVES["dpo"],
+        find("dpo"),
         records.read(path),
         load_tokenizer(tiny_llama),
         load(tiny_llama)[0],
@@ -372,10 +373,13 @@ def test_what_was_left_out_is_said(make, dataset, tiny_llama, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"objective": ObjectiveConfig("coin")},
-            "objective 'coin' compares the examples of a batch with each other, so "
-            "microbatches would change it; set batch.microbatches to 1",
+        *(
+            (
+                {"objective": ObjectiveConfig(name)},
+                f"objective {name!r} compares the examples of a batch with each other, "
+                "so microbatches would change it; set batch.microbatches to 1",
+            )
+            for name in ("coin", "aot", "aot_unpaired", "kto")
         ),
         (
             {
@@ -413,6 +417,67 @@ def test_an_example_beyond_the_models_context_is_refused(make, tmp_path):
     batch = dataclasses.replace(BATCH, time=600, block=500)
     with pytest.raises(ValueError, match="the model's context is 256; set"):
         train(make(dataset=str(path), batch=batch))
+
+
+@pytest.mark.parametrize(
+    ("objective", "names"),
+    [
+        (
+            ObjectiveConfig("kto", {"desirable_weight": 1.5}),
+            {"kto", "baseline", "chosen_reward", "rejected_reward", "nll"},
+        ),
+        (
+            ObjectiveConfig("dpo", {"length_alpha": 0.5}, {"ipo": 0.2}, "forward_kl"),
+            {"dpo", "ipo", "margin"},
+        ),
+        (ObjectiveConfig("simpo"), {"simpo", "margin", "nll"}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_an_objective_trains_and_logs_its_terms(make, tmp_path, objective, names):
+    batch = dataclasses.replace(BATCH, microbatches=1)
+    train(make(objective=objective, batch=batch))
+    rows = metrics(tmp_path / "run")
+    first, last = rows[0], rows[-1]
+    assert names <= first.keys()
+    losses = [row["loss"] for row in rows]
+    third = len(losses) // 3  # one pass over the data
+    assert sum(losses[-third:]) < sum(losses[:third])
+    if objective.name == "kto":
+        # log-ratios are 0: desirable 1.5 * sigmoid(0), undesirable sigmoid(0)
+        assert 0.5 < first["kto"] < 0.75
+        assert first["baseline"] == pytest.approx(0, abs=1e-5)
+        assert last["chosen_reward"] > last["rejected_reward"]
+
+
+def test_a_moving_reference_is_part_of_the_checkpoints(make, monkeypatch, tmp_path):
+    """Stopped after the move of step 4 and started again, against a run in one go."""
+    follow = ReferenceConfig(every=2, alpha=0.5)
+    batch = dataclasses.replace(BATCH, microbatches=1)
+    config = make(reference=follow, batch=batch, max_steps=6)
+    whole = dataclasses.replace(config, out=str(tmp_path / "whole"))
+    train(whole)
+    write = loop.JsonlWriter.write
+
+    def full(self: Any, row: Any) -> None:
+        if row["step"] == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        write(self, row)
+
+    monkeypatch.setattr(loop.JsonlWriter, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(config)
+    monkeypatch.undo()
+    train(config)
+    assert metrics(config.out) == metrics(whole.out)
+    assert not (tmp_path / "run" / "reference").exists()
+    margins = [row["margin"] for row in metrics(whole.out)]
+    assert margins[0] == 0
+
+
+def test_only_what_reads_a_reference_can_move_one(make):
+    with pytest.raises(ValueError, match=r"reference\.every: objective 'simpo' has no"):
+        make(objective=ObjectiveConfig("simpo"), reference=ReferenceConfig(every=2))
 
 
 def test_a_dataset_without_rejected_answers_is_refused(make, tmp_path):
@@ -489,7 +554,7 @@ def plan_of(make, tiny_llama, tmp_path):
         said: list[str] = []
         setup = prepare(
             on_couples(make(), path, **changes),
-            OBJECTIVES["coin"],
+            find("coin"),
             records.read(path),
             load_tokenizer(tiny_llama),
             load(tiny_llama)[0],

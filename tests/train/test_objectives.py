@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alignjax.data import rows
+from alignjax import losses
+from alignjax.data import plan, rows
 from alignjax.data.rows import Rows, Shape, Tokens
+from alignjax.losses import LOSSES
 from alignjax.models import Model, Output
-from alignjax.train import OBJECTIVES, find
-from alignjax.train.objectives import Outcome, contrastive, preference, sft
+from alignjax.train import NAMES, find, options_of
+from alignjax.train.objectives import Outcome, sft
 
 P = np.array(
     [
@@ -98,8 +100,7 @@ def test_sft_weighs_tokens_by_their_example():
 
 
 def dpo(arrays: Rows, **changes: float) -> Outcome:
-    _, options = find("dpo", changes)
-    return preference(MODEL, PARAMS, arrays, **options)
+    return find("dpo", changes).function(MODEL, PARAMS, arrays)
 
 
 def test_dpo_matches_hand_calculation():
@@ -192,8 +193,7 @@ COUPLE = [
 
 
 def coin(arrays: Rows, **changes: float) -> Outcome:
-    _, options = find("coin", changes)
-    return contrastive(MODEL, PARAMS, arrays, **options)
+    return find("coin", changes).function(MODEL, PARAMS, arrays)
 
 
 def test_coin_reads_a_couple_from_one_row():
@@ -232,32 +232,266 @@ def test_a_row_that_is_no_couple_has_no_contrastive_term():
     assert np.isfinite(float(outcome.terms["contrastive"].coefficient))
 
 
+def objective(name: str, arrays: Rows, **settings) -> Outcome:
+    return find(name, **settings).function(MODEL, PARAMS, arrays)
+
+
+REFERENCE = [(-1.0, -2.0), (-3.0, -2.5)]
+
+
+def scores_by_hand():
+    """(policy, reference, tokens) of PAIR and OTHER, as (chosen, rejected) each."""
+    policy = [(log_p(1, 2, 3), log_p(1, 0)), (log_p(3, 0), log_p(3, 1, 1))]
+    return policy, REFERENCE, [(2, 1), (1, 2)]
+
+
+def as_pair(numbers) -> losses.Pair:
+    return losses.Pair(*jnp.asarray(numbers, jnp.float32).T)
+
+
+PAIR_LOSSES = [name for name in NAMES if LOSSES[name].scores == "pair"]
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_an_objective_is_its_loss_of_the_scores_in_the_rows(name):
+    """Every loss of pairs, on scores summed by hand."""
+    policy, reference, tokens = map(as_pair, scores_by_hand())
+    given = {"policy": policy, "reference": reference, "tokens": tokens}
+    loss, options = losses.find(name, {})
+    expected = loss.function(*(given[each] for each in loss.inputs), **options)
+    outcome = objective(name, batch(PAIR, OTHER, reference=REFERENCE))
+    assert mean(outcome, name) == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert outcome.terms[name].coefficient == (0.1 if name == "orpo" else 1.0)
+    assert ("nll" in outcome.terms) == (name in ("cpo", "orpo"))
+
+
+@pytest.mark.parametrize("name", ["softmax_dpo", "plackett_luce", "nca_ranking"])
+def test_a_ranking_is_one_example_with_all_its_negatives(name):
+    """Two negatives in one row, one in the other; the mean is weighted 3 to 0.5."""
+    three = Tokens("a", (0, 1), ((2, 3), (0,), (1, 1)), weight=3.0)
+    two = Tokens("b", (2, 3), ((0,), (1,)), weight=0.5)
+    reference = [(-1.0, -2.0, -2.5), (-1.0, -1.5)]
+    outcome = objective(name, batch(three, two, reference=reference))
+    policy = [(log_p(1, 2, 3), log_p(1, 0), log_p(1, 1, 1)), (log_p(3, 0), log_p(3, 1))]
+    loss = LOSSES[name].function
+    values = []
+    for own, other in zip(policy, reference, strict=True):
+        rankings = [
+            losses.Ranking(jnp.array(each[:1]), jnp.array([each[1:]]))
+            for each in (own, other)
+        ]
+        values.append(float(loss(*rankings, beta=0.1)[0]))
+    expected = (3 * values[0] + 0.5 * values[1]) / 3.5
+    assert mean(outcome, name) == pytest.approx(expected, rel=1e-5)
+    assert float(outcome.terms[name].weight) == 3.5
+
+
+def test_a_mix_adds_losses_and_shares_their_options():
+    """MPO: 0.8 DPO + 0.2 BCO + NLL, all with beta 0.3."""
+    arrays = batch(PAIR, OTHER, reference=REFERENCE)
+    options = {"beta": 0.3, "weight": 0.8, "nll": 1.0}
+    outcome = objective("dpo", arrays, options=options, mix={"bco": 0.2})
+    coefficients = {name: term.coefficient for name, term in outcome.terms.items()}
+    assert coefficients == {"dpo": 0.8, "bco": 0.2, "nll": 1.0}
+    for name in ("dpo", "bco"):
+        alone = objective(name, arrays, options={"beta": 0.3})
+        assert mean(outcome, name) == mean(alone, name)
+
+
+def test_a_divergence_reaches_the_loss():
+    """Forward KL: h(x) = 1 - e^-x of both log-ratios."""
+    outcome = objective(
+        "dpo", batch(PAIR, reference=[(-1.0, -2.0)]), divergence="forward_kl"
+    )
+    a, b = log_p(1, 2, 3) + 1, log_p(1, 0) + 2
+    z = 0.1 * ((1 - math.exp(-a)) - (1 - math.exp(-b)))
+    assert mean(outcome, "dpo") == pytest.approx(softplus(-z), rel=1e-6)
+    half = objective(
+        "dpo",
+        batch(PAIR, reference=[(-1.0, -2.0)]),
+        divergence="alpha",
+        options={"alpha": 0.5},
+    )
+    z = 0.1 * 2 * (math.exp(-b / 2) - math.exp(-a / 2))
+    assert mean(half, "dpo") == pytest.approx(softplus(-z), rel=1e-6)
+
+
+def test_length_alpha_discounts_what_is_longer_than_the_other_answer():
+    """LD-DPO: chosen 2 3 against rejected 0: only the first chosen token counts in
+    full, log .2 + 0.5 log .25, and the reference's -0.5 - 0.5 * 0.5."""
+    arrays = batch(PAIR, reference=[(-1.0, -2.0)])
+    outcome = objective("dpo", arrays, options={"length_alpha": 0.5})
+    a = math.log(0.2) + 0.5 * math.log(0.25) + 0.75
+    b = math.log(0.4) + 2
+    assert mean(outcome, "dpo") == pytest.approx(softplus(-0.1 * (a - b)), rel=1e-5)
+
+
+def test_length_alpha_gives_a_chosen_answer_one_score_beside_each_negative():
+    """Chosen 2 3 counts its second token half beside the negative 0, and in full
+    beside 1 1."""
+    both = Tokens("a", (0, 1), ((2, 3), (0,), (1, 1)))
+    arrays = batch(both, reference=[(-1.0, -2.0, -2.5)])
+    outcome = objective("dpo", arrays, options={"length_alpha": 0.5})
+    short = math.log(0.2) + 0.5 * math.log(0.25) + 0.75 - (math.log(0.4) + 2)
+    whole = log_p(1, 2, 3) + 1 - (log_p(1, 1, 1) + 2.5)
+    expected = (softplus(-0.1 * short) + softplus(-0.1 * whole)) / 2
+    assert mean(outcome, "dpo") == pytest.approx(expected, rel=1e-5)
+
+
+def test_wpo_weighs_a_pair_by_the_product_of_both_answers_weights():
+    """log sum p^2 of the rows of P: after 1 .30, after 2 .25, after 3 .52 (row 1: .16 +
+    .09 + .04 + .01). Chosen 2 3: sqrt(.2 / .3 * .25 / .25); rejected 0: .4 / .3."""
+    arrays = batch(PAIR, reference=[(-1.0, -2.0)])
+    plain = objective("dpo", arrays)
+    outcome = objective("dpo", arrays, weighting="wpo")
+    factor = math.sqrt(0.2 / 0.3) * 0.4 / 0.3
+    assert mean(outcome, "likeness") == pytest.approx(factor, rel=1e-5)
+    expected = factor * mean(plain, "dpo")
+    assert mean(outcome, "dpo") == pytest.approx(expected, rel=1e-5)
+
+
+def test_kto_sees_single_answers_and_a_baseline_of_answers_to_other_prompts():
+    """Baseline: log-ratios of 0 after 1 and of 2 3 after 3, with references -1 and -9,
+    clipped at 0 from below."""
+    examples = plan.with_mismatched([PAIR, OTHER])
+    assert [each.responses[-1] for each in examples] == [(0,), (2, 3)]
+    reference = [(-1.0, -2.0, -1.0), (-3.0, -2.5, -9.0)]
+    outcome = objective("kto", batch(*examples, reference=reference))
+    baseline = (log_p(1, 0) + 1 + log_p(3, 2, 3) + 9) / 2
+    assert mean(outcome, "baseline") == pytest.approx(baseline, rel=1e-5)
+
+    def sigmoid(x):
+        return 1 / (1 + math.exp(-x))
+
+    good = [log_p(1, 2, 3) + 1, log_p(3, 0) + 3]
+    bad = [log_p(1, 0) + 2, log_p(3, 1, 1) + 2.5]
+    expected = sum(sigmoid(0.1 * (baseline - ratio)) for ratio in good)
+    expected += sum(sigmoid(0.1 * (ratio - baseline)) for ratio in bad)
+    assert mean(outcome, "kto") == pytest.approx(expected / 4, rel=1e-5)
+    assert float(outcome.terms["kto"].weight) == 4
+    reward = 0.1 * sum(good) / 2
+    assert mean(outcome, "chosen_reward") == pytest.approx(reward, rel=1e-5)
+
+
+def test_answers_to_other_prompts_are_no_pairs():
+    examples = plan.with_mismatched([PAIR, OTHER])
+    reference = [(-1.0, -2.0, -1.0), (-3.0, -2.5, -9.0)]
+    with_them = dpo(batch(*examples, reference=reference))
+    without = dpo(batch(PAIR, OTHER, reference=REFERENCE))
+    for name in (*without.terms, *without.metrics):
+        assert mean(with_them, name) == pytest.approx(mean(without, name), rel=1e-6)
+
+
+def test_one_prompt_for_all_has_no_answers_to_others():
+    with pytest.raises(ValueError, match="have the same prompt"):
+        plan.with_mismatched([PAIR, PAIR])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not find(n).coupled])
+def test_sums_and_weights_of_rows_add_up_to_those_of_the_batch(name):
+    """What makes accumulation over microbatches exact."""
+    values = [
+        tuple(np.full(len(r), -1.0 - i, np.float32) for i, r in enumerate(e.responses))
+        for e in (PAIR, OTHER)
+    ]
+
+    def outcome(*members: list[int]) -> Outcome:
+        built = rows.build(members, [PAIR, OTHER], SHAPE)
+        return objective(name, rows.with_reference(built, values))
+
+    whole, first, second = outcome([0], [1]), outcome([0]), outcome([1])
+    for kind in ("terms", "metrics"):
+        for term, value in getattr(whole, kind).items():
+            parts = [getattr(each, kind)[term] for each in (first, second)]
+            for field in ("sum", "weight"):
+                total = sum(float(getattr(part, field)) for part in parts)
+                expected = float(getattr(value, field))
+                assert total == pytest.approx(expected, rel=1e-5), (term, field)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if find(n).reference])
+def test_the_start_is_what_the_terms_are_where_policy_is_reference(name):
+    """Reference = the policy's own scores."""
+    examples = [PAIR, OTHER]
+    policy = [(log_p(1, 2, 3), log_p(1, 0)), (log_p(3, 0), log_p(3, 1, 1))]
+    if find(name).data == "labels":
+        examples = plan.with_mismatched(examples)
+        policy = [(*policy[0], log_p(1, 0)), (*policy[1], log_p(3, 2, 3))]
+    outcome = objective(name, batch(*examples, reference=policy))
+    start = find(name).start()
+    assert start
+    for term, expected in start.items():
+        assert mean(outcome, term) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("name", "settings", "message"),
     [
-        ("ppo", {}, "no objective 'ppo' (known: sft, dpo, coin)"),
+        ("ppo", {}, "no objective 'ppo' (known: sft, dpo, dpo_norm"),
+        ("tdpo", {}, "'tdpo' is a loss without objective: it reads the reference's pr"),
         ("sft", {"beta": 0.1}, "'sft' does not read 'beta' (it reads no options)"),
         ("dpo", {"bta": 0.1}, "'dpo' does not read 'bta' (it reads beta, label_smooth"),
         ("dpo", {"beta": 0.0}, "options.beta: must be above 0, got 0"),
         ("dpo", {"beta": math.inf}, "options.beta: must be above 0, got inf"),
         ("dpo", {"label_smoothing": 0.5}, "must be in [0, 0.5), got 0.5"),
-        ("dpo", {"nll": -1.0}, "options.nll: must be 0 (none) or above, got -1"),
+        ("dpo", {"nll": -1.0}, "options.nll: must be 0 or above, got -1"),
+        ("dpo", {"alpha": 0.5}, "'dpo' does not read 'alpha'"),
+        (
+            "dpo",
+            {"length_alpha": 2.0},
+            "length_alpha: must be in [0, 1], got 2",
+        ),
+        ("kto", {"length_alpha": 0.5}, "'kto' does not read 'length_alpha'"),
+        ("exo", {"label_smoothing": 0.0}, "must be in (0, 0.5), got 0"),
         ("coin", {"temperature": -1.0}, "options.temperature: must be above 0"),
         ("coin", {"bound": 0.5}, "options.bound: must be 1 or above, got 0.5"),
     ],
 )
-def test_wrong_objectives_and_options_are_named(name, options, message):
+def test_wrong_objectives_and_options_are_named(name, settings, message):
     with pytest.raises(ValueError) as caught:
-        find(name, options)
+        find(name, settings)
     assert message in str(caught.value)
 
 
-def test_defaults_are_filled_in_and_within_their_ranges():
-    for name, objective in OBJECTIVES.items():
-        _, options = find(name, objective.options)
-        assert options == dict(objective.options)
-    assert find("dpo", {"beta": 0.3})[1] == {
-        "beta": 0.3,
-        "label_smoothing": 0.0,
-        "nll": 0.0,
-    }
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("dpo", {"divergence": "kl"}, "no divergence 'kl' (known: reverse_kl"),
+        (
+            "nca",
+            {"divergence": "forward_kl"},
+            "divergence: 'nca' does not read it (",
+        ),
+        ("sft", {"divergence": "alpha"}, "divergence: 'sft' does not read it"),
+        ("dpo", {"weighting": "ipo"}, "no weighting 'ipo' (known: none, wpo)"),
+        ("aot", {"weighting": "wpo"}, "weighting: 'aot' has no loss of its own"),
+        (
+            "softmax_dpo",
+            {"weighting": "wpo"},
+            "weighting: 'softmax_dpo' has no",
+        ),
+        ("sft", {"mix": {"dpo": 1.0}}, "mix: 'sft' is no loss of pairs"),
+        ("dpo", {"mix": {"sft": 1.0}}, "mix: 'sft' is no other loss of pairs"),
+        ("dpo", {"mix": {"dpo": 1.0}}, "mix: 'dpo' is no other loss of pairs"),
+        ("dpo", {"mix": {"bco": 0.0}}, "mix.bco: must be above 0, got 0"),
+        ("dpo", {"mix": {"bc": 0.1}}, "no objective 'bc'"),
+    ],
+)
+def test_wrong_modifiers_are_named(name, settings, message):
+    with pytest.raises(ValueError) as caught:
+        find(name, **settings)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_within_their_ranges(name):
+    for option, value in options_of(name).items():
+        assert value.is_allowed(value.default), option
+        find(name, {option: value.default})
+
+
+def test_every_loss_is_an_objective_or_says_why_not():
+    for name in LOSSES:
+        if name not in NAMES:
+            with pytest.raises(ValueError, match="without objective: it reads"):
+                find(name)

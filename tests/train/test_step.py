@@ -15,7 +15,7 @@ from alignjax.data import rows
 from alignjax.data.rows import Rows, Shape, Tokens
 from alignjax.models import Model, Params, decoder, lora
 from alignjax.train import find
-from alignjax.train.step import Step, TrainState, make_train_step
+from alignjax.train.step import Follow, Step, TrainState, make_train_step
 
 CONFIG = tiny_models.wide_decoder()
 SHAPE = Shape(rows=4, time=40, blocks=6, block=16, scored=30)
@@ -73,13 +73,9 @@ def run(base):
 
     @functools.cache
     def compiled(name: str) -> Step:
-        objective, options = find(
-            name, {"nll": 0.5, "beta": 0.3} if name == "dpo" else {}
-        )
+        objective = find(name, {"nll": 0.5, "beta": 0.3} if name == "dpo" else {})
         join = lambda trainable, frozen: trainable  # noqa: E731
-        return make_train_step(
-            objective.function, optimizer, model, join=join, options=options
-        )
+        return make_train_step(objective.function, optimizer, model, join=join)
 
     def call(
         name: str, arrays: Rows, at: Params = params
@@ -150,14 +146,13 @@ def test_sft_loss_falls_and_only_the_adapter_changes(base):
     adapted, config = lora.add(params, CONFIG, rank=4, alpha=8.0, key=jax.random.key(0))
     trainable, frozen = lora.split(adapted)
     before = jax.tree.map(np.array, (trainable, frozen))
-    objective, options = find("sft", {})
+    objective = find("sft")
     optimizer = optax.adamw(1e-2)
     step = make_train_step(
         objective.function,
         optimizer,
         decoder.build(config),
         join=lora.join,
-        options=options,
     )
     state = TrainState(jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable))
     losses = []
@@ -172,3 +167,53 @@ def test_sft_loss_falls_and_only_the_adapter_changes(base):
         jax.tree.leaves(before[0]), jax.tree.leaves(state.trainable), strict=True
     ):
         assert not np.array_equal(old, new)
+
+
+def test_a_moving_reference_follows_every_second_step(base):
+    """alpha = 0.25: unchanged after step 1, (3 reference + policy) / 4 after step 2.
+    The margin is 0 before any update; the batch's own reference is not read."""
+    model, params = base
+    optimizer = optax.sgd(0.1)
+    step = make_train_step(
+        find("dpo").function,
+        optimizer,
+        model,
+        join=lambda trainable, frozen: trainable,
+        follow=Follow(every=2, alpha=0.25),
+    )
+    start = jax.tree.map(np.array, params)
+    own, copy = (jax.tree.map(jnp.array, params) for _ in range(2))
+    state = TrainState(jnp.zeros((), jnp.int32), own, optimizer.init(own), copy)
+    state, first = step(state, {}, batch(2))
+    assert float(first["margin"]) == 0
+    assert float(first["dpo"]) == pytest.approx(np.log(2), rel=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, start, state.reference)
+    state, second = step(state, {}, batch(2))
+    assert float(second["margin"]) > 0
+    jax.tree.map(
+        lambda old, new, found: np.testing.assert_allclose(
+            found, 0.75 * old + 0.25 * new, rtol=1e-6, atol=1e-7
+        ),
+        start,
+        state.trainable,
+        state.reference,
+    )
+
+
+def test_a_reference_that_follows_at_once_is_the_policy(base):
+    """every = 1, alpha = 1: each step starts at margin 0."""
+    model, params = base
+    optimizer = optax.sgd(0.1)
+    step = make_train_step(
+        find("ipo").function,
+        optimizer,
+        model,
+        join=lambda trainable, frozen: trainable,
+        follow=Follow(every=1, alpha=1.0),
+    )
+    own, copy = (jax.tree.map(jnp.array, params) for _ in range(2))
+    state = TrainState(jnp.zeros((), jnp.int32), own, optimizer.init(own), copy)
+    for _ in range(3):
+        state, metrics = step(state, {}, batch(1))
+        assert float(metrics["margin"]) == 0
+        assert float(metrics["ipo"]) == pytest.approx(25, rel=1e-6)  # 1 / (4 * 0.1^2)
