@@ -4,6 +4,7 @@ there is tested without another line here, unless it reads something new."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,11 @@ NEGATIVES, TIME, EMBED = 3, 4, 5
 VOCAB = 50
 EXTREME = 1e4
 
+# Compiles large programs that run once.
+quickly = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
 
 def call(
     name: str, inputs: Inputs, *, options: Mapping[str, Any] | None = None, **more
@@ -39,6 +45,10 @@ def call(
         baseline = kto_baseline(inputs["policy"], inputs["reference"])
         inputs = {**inputs, "baseline": baseline}
     return loss.function(*(inputs[each] for each in loss.inputs), **settings, **more)
+
+
+def call_all(inputs: dict[str, Inputs]) -> dict[str, jax.Array]:
+    return {name: call(name, inputs[name]) for name in inputs}
 
 
 def drawn(name: str, *, batch: int, dtype: DTypeLike = np.float32) -> Inputs:

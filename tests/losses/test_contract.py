@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from jax.test_util import check_vjp
 
-import loss_examples
 from alignjax.losses import (
     LOSSES,
     Option,
@@ -29,7 +28,18 @@ from alignjax.losses import (
     jensen_shannon,
     reverse_kl,
 )
-from loss_examples import EMBED, NEGATIVES, VOCAB, Inputs, call, drawn, extreme, neutral
+from loss_examples import (
+    NEGATIVES,
+    TIME,
+    VOCAB,
+    Inputs,
+    call,
+    call_all,
+    drawn,
+    extreme,
+    neutral,
+    quickly,
+)
 
 BATCH = 9
 DIVERGENCES = {
@@ -38,10 +48,6 @@ DIVERGENCES = {
     "jensen_shannon": jensen_shannon,
     "alpha": alpha_divergence(0.5),
 }
-# Compiles large programs that run once.
-quickly = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 every_loss = pytest.mark.parametrize("name", LOSSES)
 every_divergence = pytest.mark.parametrize(
     ("name", "divergence"),
@@ -255,10 +261,6 @@ def compiled() -> dict[str, jax.Array]:
     return jax.jit(call_all)({name: drawn(name, batch=BATCH) for name in LOSSES})
 
 
-def call_all(inputs: dict[str, Inputs]) -> dict[str, jax.Array]:
-    return {name: call(name, inputs[name]) for name in inputs}
-
-
 @every_loss
 def test_jit_equals_eager(name):
     eager = call(name, drawn(name, batch=BATCH))
@@ -368,7 +370,7 @@ MASKED = [
 def test_an_empty_mask_gives_zero_with_zero_gradient(name):
     """Even if what is masked is NaN. Of a ranking, rejected responses are masked."""
     inputs = drawn(name, batch=BATCH)
-    wanted = {"sequence": (BATCH, loss_examples.TIME), "ranking": (BATCH, NEGATIVES)}
+    wanted = {"sequence": (BATCH, TIME), "ranking": (BATCH, NEGATIVES)}
     mask = jnp.zeros(wanted.get(LOSSES[name].scores, (BATCH,)), bool)
 
     def emptied(x: jax.Array) -> jax.Array:
@@ -385,81 +387,3 @@ def test_an_empty_mask_gives_zero_with_zero_gradient(name):
     np.testing.assert_array_equal(loss, np.zeros(BATCH))
     for slope in slopes:
         np.testing.assert_array_equal(slope, np.zeros(slope.shape))
-
-
-@every_loss
-def test_coupled_says_whether_examples_see_each_other(name):
-    """The first example becomes a copy of the second; the others stay."""
-    inputs = drawn(name, batch=BATCH)
-    other = jax.tree.map(lambda x: x.at[0].set(x[1]), inputs)
-    loss, after = call(name, inputs)[2:], call(name, other)[2:]
-    assert np.array_equal(loss, after) == (not LOSSES[name].coupled)
-
-
-@functools.cache
-def means() -> dict[int, dict[str, jax.Array]]:
-    """Means over 1, 2, 4 and 8 microbatches, in one program."""
-
-    def accumulated(inputs: dict[str, Inputs], count: int) -> dict[str, jax.Array]:
-        parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
-        losses = jax.vmap(call_all)(parts)
-        return {name: loss.mean(1).mean(0) for name, loss in losses.items()}
-
-    inputs = {name: drawn(name, batch=8) for name in LOSSES}
-    counts = (1, 2, 4, 8)
-    return quickly(lambda x: {count: accumulated(x, count) for count in counts})(inputs)
-
-
-@every_loss
-def test_mean_over_microbatches_is_the_mean_over_the_batch(name):
-    """Unless the loss is coupled, and then it is not."""
-    whole = means()[1][name]
-    for count in (2, 4, 8):
-        if LOSSES[name].coupled:
-            assert abs(means()[count][name] - whole) > 1e-5
-        else:
-            np.testing.assert_allclose(means()[count][name], whole, rtol=1e-6)
-
-
-@every_loss
-def test_entry_agrees_with_the_signature(name):
-    """Inputs by position, in order; options and what else there is by keyword, the
-    options with the defaults of the table, the rest with defaults that leave it out."""
-    loss = LOSSES[name]
-    parameters = inspect.signature(loss.function).parameters.values()
-    by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keywords = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert by_position == list(loss.inputs)
-    assert loss.reference == ("reference" in by_position)
-    assert loss.divergence == ("divergence" in keywords)
-    assert set(loss.options) <= set(keywords)
-    rest = set(keywords) - set(loss.options)
-    assert rest <= {"divergence", "mask", "negatives", "axis_name"}
-    assert all(keywords[each].default in (None, reverse_kl) for each in rest)
-    for option, entry in loss.options.items():
-        assert keywords[option].default in (inspect.Parameter.empty, entry.default)
-
-
-@every_loss
-def test_defaults_are_allowed_and_nothing_else_is_read(name):
-    options = LOSSES[name].options
-    assert find(name, {})[1] == {each: options[each].default for each in options}
-    for each, option in options.items():
-        assert option.is_allowed(option.default)
-        for wrong in (math.nan, math.inf, -math.inf):
-            with pytest.raises(ValueError, match=f"options.{each}: must be .*, got"):
-                find(name, {each: wrong})
-    with pytest.raises(ValueError, match="does not read 'betta'") as error:
-        find(name, {"betta": 0.1})
-    assert all(each in str(error.value) for each in options or ["no options"])
-
-
-def test_the_shapes_of_the_examples_are_what_the_table_says():
-    """`scores` is what the inputs hold a number of."""
-    shapes = {"pair": {(2,)}, "ranking": {(2,), (2, NEGATIVES)}, "response": {(2,), ()}}
-    for name, loss in LOSSES.items():
-        found = {x.shape for x in jax.tree.leaves(drawn(name, batch=2))}
-        if loss.scores == "views":
-            assert found == {(2, EMBED)}
-        elif loss.scores != "sequence":
-            assert found <= shapes[loss.scores]

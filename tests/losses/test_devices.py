@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every loss of the table gives the same numbers however a batch is spread.
+"""Every loss of the table gives the same numbers however a batch is spread, over eight
+devices or over microbatches.
 
 Losses that couple the examples of a batch do so over what one call sees. Of a batch
 that is sharded by the compiler it sees the whole, so they are the same too. Under vmap,
-pmap and shard_map it sees one device's share: there they differ, and say so by
+pmap, shard_map and accumulation it sees a share: there they differ, and say so by
 `coupled`. `info_nce` gathers the others when it is told the axis; KTO's baseline is an
 input, to be taken over all; AOT has to be given the global batch.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -17,10 +19,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from alignjax.losses import LOSSES
+from loss_examples import Inputs, call, call_all, drawn, quickly
 
+# Examples in one process; `eight_devices` has a number of its own.
+BATCH = 9
 # float32: sums of 16 numbers in another order, divided by temperatures of 0.05.
 TOLERANCE = 1e-5
 
@@ -34,7 +41,9 @@ def report(root: Path) -> dict[str, Any]:
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            # Large programs that run once: the compiler need not optimise them.
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
+            "--xla_backend_optimization_level=0",
             "PYTHONPATH": path,
         },
         capture_output=True,
@@ -63,3 +72,37 @@ def test_coupled_losses_equal_the_global_ones_when_told_of_the_other_devices(rep
     """And so do gradients of InfoNCE, which flow back to every device."""
     assert len(report["gathered"]) == 7
     assert all(off < TOLERANCE for off in report["gathered"].values())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_coupled_says_whether_examples_see_each_other(name):
+    """The first example becomes a copy of the second; the others stay."""
+    inputs = drawn(name, batch=BATCH)
+    other = jax.tree.map(lambda x: x.at[0].set(x[1]), inputs)
+    loss, after = call(name, inputs)[2:], call(name, other)[2:]
+    assert np.array_equal(loss, after) == (not LOSSES[name].coupled)
+
+
+@functools.cache
+def means() -> dict[int, dict[str, jax.Array]]:
+    """Means over 1, 2, 4 and 8 microbatches, in one program."""
+
+    def accumulated(inputs: dict[str, Inputs], count: int) -> dict[str, jax.Array]:
+        parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), inputs)
+        losses = jax.vmap(call_all)(parts)
+        return {name: loss.mean(1).mean(0) for name, loss in losses.items()}
+
+    inputs = {name: drawn(name, batch=8) for name in LOSSES}
+    counts = (1, 2, 4, 8)
+    return quickly(lambda x: {count: accumulated(x, count) for count in counts})(inputs)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_mean_over_microbatches_is_the_mean_over_the_batch(name):
+    """Unless the loss is coupled, and then it is not."""
+    whole = means()[1][name]
+    for count in (2, 4, 8):
+        if LOSSES[name].coupled:
+            assert abs(means()[count][name] - whole) > 1e-5
+        else:
+            np.testing.assert_allclose(means()[count][name], whole, rtol=1e-6)

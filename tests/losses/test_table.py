@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of losses: what is refused, and in which words."""
+"""The table of losses: it agrees with the functions, and what is refused."""
 
+import inspect
 import math
 
+import jax
 import pytest
 
-from alignjax.losses import LOSSES, find
+from alignjax.losses import LOSSES, find, reverse_kl
+from loss_examples import EMBED, NEGATIVES, drawn
 
 # Just outside of each range, and values at its ends that are inside.
 OUTSIDE = {
@@ -58,3 +61,47 @@ def test_trl_names_are_used_once():
     """Two losses of one TRL name could not both be what TRL computes."""
     names = [loss.trl for loss in LOSSES.values() if loss.trl]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_entry_agrees_with_the_signature(name):
+    """Inputs by position, in order; options and what else there is by keyword, the
+    options with the defaults of the table, the rest with defaults that leave it out."""
+    loss = LOSSES[name]
+    parameters = inspect.signature(loss.function).parameters.values()
+    by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    keywords = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert by_position == list(loss.inputs)
+    assert loss.reference == ("reference" in by_position)
+    assert loss.divergence == ("divergence" in keywords)
+    assert set(loss.options) <= set(keywords)
+    rest = set(keywords) - set(loss.options)
+    assert rest <= {"divergence", "mask", "negatives", "axis_name"}
+    assert all(keywords[each].default in (None, reverse_kl) for each in rest)
+    for option, entry in loss.options.items():
+        assert keywords[option].default in (inspect.Parameter.empty, entry.default)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_defaults_are_allowed_and_nothing_else_is_read(name):
+    options = LOSSES[name].options
+    assert find(name, {})[1] == {each: options[each].default for each in options}
+    for each, option in options.items():
+        assert option.is_allowed(option.default)
+        for wrong in (math.nan, math.inf, -math.inf):
+            with pytest.raises(ValueError, match=f"options.{each}: must be .*, got"):
+                find(name, {each: wrong})
+    with pytest.raises(ValueError, match="does not read 'betta'") as error:
+        find(name, {"betta": 0.1})
+    assert all(each in str(error.value) for each in options or ["no options"])
+
+
+def test_the_shapes_of_the_examples_are_what_the_table_says():
+    """`scores` is what the inputs hold a number of."""
+    shapes = {"pair": {(2,)}, "ranking": {(2,), (2, NEGATIVES)}, "response": {(2,), ()}}
+    for name, loss in LOSSES.items():
+        found = {x.shape for x in jax.tree.leaves(drawn(name, batch=2))}
+        if loss.scores == "views":
+            assert found == {(2, EMBED)}
+        elif loss.scores != "sequence":
+            assert found <= shapes[loss.scores]
