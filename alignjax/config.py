@@ -120,7 +120,8 @@ def _override(mapping: dict[str, Any], override: str) -> str:
             f"override {override!r}: expected field=value (section.field=value for a "
             "field of a section), e.g. seed=1"
         )
-    value = strict_yaml.read(text, f"override {override!r}")
+    # Nothing after the sign is the empty text; `null` is written out.
+    value = strict_yaml.read(text, f"override {override!r}") if text.strip() else ""
     *parents, last = dotted.split(".")
     target: Any = mapping
     for name in parents:

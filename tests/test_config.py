@@ -190,6 +190,15 @@ def test_overrides_are_applied_in_order_and_make_missing_sections(write):
     assert loaded.stages == (StageConfig("one", 9),)
 
 
+def test_nothing_after_the_sign_is_the_empty_text(write):
+    path = write(SMALLEST + "draft: {name: big}\n")
+    loaded = config.load(RunConfig, path, ["draft.name=", "adapter="])
+    assert (loaded.draft, loaded.adapter) == (StageConfig(""), "")
+    assert config.load(RunConfig, path, ["draft=null"]).draft is None
+    with pytest.raises(ValueError, match="override 'lr=': lr: expected float, got str"):
+        config.load(RunConfig, path, ["lr="])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
