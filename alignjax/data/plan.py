@@ -34,21 +34,27 @@ def with_mismatched(examples: Sequence[Tokens]) -> list[Tokens]:
     Raises:
       ValueError: all prompts are the same.
     """
-    count = len(examples)
-    found = []
-    for index, example in enumerate(examples):
-        others = (examples[(index + step) % count] for step in range(1, count))
-        other = next((each for each in others if each.prompt != example.prompt), None)
-        if other is None:
-            raise ValueError(
-                "all training examples have the same prompt; KTO's baseline needs "
-                "answers to other prompts"
-            )
-        responses = (*example.responses, other.responses[0])
-        found.append(
-            dataclasses.replace(example, responses=responses, is_mismatched=True)
+    # From the back, once around: the next example with another prompt.
+    following: dict[int, Tokens] = {}
+    for index in reversed(range(2 * len(examples))):
+        here, after = (examples[i % len(examples)] for i in (index, index + 1))
+        if here.prompt != after.prompt:
+            following[index] = after
+        elif index + 1 in following:
+            following[index] = following[index + 1]
+    if examples and 0 not in following:
+        raise ValueError(
+            "all training examples have the same prompt; KTO's baseline needs answers "
+            "to other prompts"
         )
-    return found
+    return [
+        dataclasses.replace(
+            example,
+            responses=(*example.responses, following[index].responses[0]),
+            is_mismatched=True,
+        )
+        for index, example in enumerate(examples)
+    ]
 
 
 def fitting(groups: Sequence[list[Tokens]], shape: Shape) -> list[list[Tokens]]:

@@ -17,19 +17,22 @@ class ObjectiveConfig:
     Attributes:
       name: of a loss, see docs/losses.md.
       options: of the loss, and nll, weight, length_alpha (see `train.find`).
-      mix: further losses of pairs with their coefficients: MPO is name dpo, options
-        {weight: 0.8, nll: 1.0}, mix {bco: 0.2}.
+      mix: further losses of pairs with their options: MPO is name dpo, options {weight:
+        0.8, nll: 1.0}, mix {bco: {weight: 0.2}}.
       divergence: instead of the reverse KL; alpha reads options.alpha.
       weighting: wpo weighs pairs by how likely the policy would write them.
+      pooling, negatives: of CoIN: which states are compared, and with what.
     """
 
     name: str = "dpo"
     options: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    mix: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    mix: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     divergence: Literal["reverse_kl", "forward_kl", "jensen_shannon", "alpha"] = (
         "reverse_kl"
     )
     weighting: Literal["none", "wpo"] = "none"
+    pooling: Literal["last", "mean", "first_last"] = "last"
+    negatives: Literal["hard", "in_batch"] = "hard"
 
     def __post_init__(self) -> None:
         self.find()
@@ -42,6 +45,8 @@ class ObjectiveConfig:
             mix=self.mix,
             divergence=self.divergence,
             weighting=self.weighting,
+            pooling=self.pooling,
+            negatives=self.negatives,
         )
 
 
@@ -63,6 +68,8 @@ class ReferenceConfig:
             raise ValueError(f"every must be 0 (never) or above, got {self.every}")
         if not 0 < self.alpha <= 1:
             raise ValueError(f"alpha must be in (0, 1], got {self.alpha}")
+        if not self.every and self.alpha != ReferenceConfig.alpha:
+            raise ValueError("alpha is read only where every is above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +183,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), got {self.seed}")
-        if self.reference.every and not self.objective.find().reference:
+        objective = self.objective.find()
+        if self.reference.every and not objective.reference:
             raise ValueError(
                 f"reference.every: objective {self.objective.name!r} has no reference; "
                 "set it to 0"
+            )
+        if objective.coupled and self.batch.microbatches > 1:
+            raise ValueError(
+                f"objective {self.objective.name!r} compares the examples of a batch "
+                "with each other, so microbatches would change it; set "
+                "batch.microbatches to 1"
             )
         if self.epochs < 1:
             raise ValueError(f"epochs must be > 0, got {self.epochs}")

@@ -34,7 +34,6 @@ from alignjax.data.tokenizer import Tokenizer
 from alignjax.metrics import JsonlWriter
 from alignjax.models import Model, Params, decoder, lora, peft
 from alignjax.progress import Progress
-from alignjax.train import Objective
 from alignjax.train.config import TrainConfig
 from alignjax.train.optimizer import adamw, initial, schedule
 from alignjax.train.setup import Setup, batch_of, prepare, with_reference
@@ -70,7 +69,6 @@ def train(
     """
     began = time.monotonic()
     objective = config.objective.find()
-    _check_objective(config, objective)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     _check_rows(config, mesh)
     dataset = records.read(config.dataset)
@@ -166,15 +164,6 @@ def _run(
             if is_asked:
                 raise SystemExit(143)
     return state, wall_s
-
-
-def _check_objective(config: TrainConfig, objective: Objective) -> None:
-    name = config.objective.name
-    if objective.coupled and config.batch.microbatches > 1:
-        raise ValueError(
-            f"objective {name!r} compares the examples of a batch with each other, so "
-            "microbatches would change it; set batch.microbatches to 1"
-        )
 
 
 def _check_rows(config: TrainConfig, mesh: Mesh) -> None:

@@ -5,8 +5,10 @@ training: a loss knows arrays, an objective knows where in the rows they stand."
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
@@ -48,12 +50,12 @@ class Part(NamedTuple):
     name: str
     loss: Loss
     options: Mapping[str, Any]
-    coefficient: float = 1.0
+    coefficient: float
 
 
 def sft(model: Model, params: Params, batch: Rows) -> Outcome:
-    """Supervised fine-tuning: mean negative log-likelihood of the chosen tokens, each
-    weighted as its example is."""
+    """Supervised fine-tuning: mean negative log-likelihood over the chosen tokens of
+    the batch, each weighted as its example is; `losses.sft` takes each response's."""
     logprobs, _ = row_logprobs(model, params, batch)
     term = _chosen_nll(logprobs, batch)
     return Outcome({"nll": term}, {"chosen_logprob": _chosen_logprob(logprobs, batch)})
@@ -74,7 +76,8 @@ def preference(
 
     A loss of pairs sees an example of weight w with k negatives as k pairs of weight
     w / k, as Self-Contrast trains them (arXiv:2404.00604); a loss of rankings sees one
-    ranking of weight w. In a coupled loss every pair counts the same.
+    ranking of weight w. In a coupled loss every pair counts the same. The NLL is a mean
+    over the chosen tokens of the batch, as in TRL; RPO's own takes each answer's mean.
 
     Args:
       parts: the losses; the metrics' reward is the first one's.
@@ -89,20 +92,19 @@ def preference(
         logprobs, likeness = row_logprobs(model, params, batch)[0], 1.0
     given = {"policy": logprobs, "reference": jnp.asarray(batch.reference)}
     sums = {name: scores.responses(values, batch) for name, values in given.items()}
-    inputs = {
-        name: scores.pairs(sequences.total, batch) for name, sequences in sums.items()
-    }
+    whole = {name: scores.pairs(found.total, batch) for name, found in sums.items()}
+    inputs = dict(whole)
     if length_alpha != 1:
-        inputs = {
-            name: scores.length_desensitized_pairs(values, batch, alpha=length_alpha)
-            for name, values in given.items()
-        }
+        for name, values in given.items():
+            inputs[name] = scores.length_desensitized_pairs(
+                values, batch, alpha=length_alpha
+            )
     inputs["tokens"] = scores.pairs(sums["policy"].tokens, batch)
     weight = batch.pair_weight.reshape(-1)
 
-    def over_pairs(value: Float[Array, " pair"], coefficient: float = 1.0) -> Term:
+    def over_pairs(value: Float[Array, " pair"]) -> Term:
         total = jnp.where(weight > 0, weight * value, 0).sum()
-        return Term(total, weight.sum(dtype=total.dtype), coefficient)
+        return Term(total, weight.sum(dtype=total.dtype))
 
     terms = {}
     for name, loss, options, coefficient in parts:
@@ -121,8 +123,8 @@ def preference(
     metrics = {
         "margin": over_pairs(reward.chosen - reward.rejected),
         "accuracy": over_pairs(is_right),
-        "chosen_logprob": over_pairs(inputs["policy"].chosen),
-        "rejected_logprob": over_pairs(inputs["policy"].rejected),
+        "chosen_logprob": over_pairs(whole["policy"].chosen),
+        "rejected_logprob": over_pairs(whole["policy"].rejected),
     }
     if is_weighted:
         metrics["likeness"] = over_pairs(jnp.asarray(likeness))
@@ -181,27 +183,42 @@ def contrastive(
     *,
     temperature: float,
     bound: float,
+    pooling: str,
+    negatives: str,
 ) -> Outcome:
     """CoIN (Yan et al. 2024, arXiv:2402.11138), as its released code computes it.
 
     Examples come in couples (i, j): the same instruction over two instances, each in
     its original and in a paraphrased wording. A couple is one row of four groups in
     the order of `records.ROLES` (original i, paraphrase i, original j, paraphrase j),
-    with the answer as branch 1; the pooled state is that of the answer's last token
-    (its end of turn; the released code trains without one). The loss is the sum of
-    both wordings' NLL plus min(bound, L_gen / L_ctr) times the contrastive term, in
-    which every couple counts the same.
+    with the answer as branch 1. The loss is the sum of both wordings' NLL plus
+    min(bound, L_gen / L_ctr) times the contrastive term, in which every couple counts
+    the same.
+
+    Args:
+      pooling: see `losses.pool`. "last" is the state of the answer's end of turn; the
+        released code trains without one.
+      negatives: "hard", the other instance of the couple, or "in_batch", all others of
+        the batch as well.
     """
     logprobs, hidden = row_logprobs(model, params, batch)
     is_couple = jnp.all(batch.example[:, :4] >= 0, axis=1)
-    pooled = jnp.take_along_axis(hidden, batch.last[:, :4, None], axis=1)
-    loss = losses.coin(
-        Views(original=pooled[:, 0], paraphrase=pooled[:, 1]),
-        negative=Views(original=pooled[:, 2], paraphrase=pooled[:, 3]),
-        temperature=temperature,
-        mask=is_couple,
-    )
-    contrast = Term(loss.sum(), is_couple.sum(dtype=loss.dtype))
+    is_member = batch.group[:, None, :] == jnp.arange(1, 5)[:, None]
+    pool = jax.vmap(partial(losses.pool, hidden, how=pooling), 1, 1)
+    pooled = pool(jnp.asarray(is_member))
+    if negatives == "hard":
+        loss = losses.coin(
+            Views(original=pooled[:, 0], paraphrase=pooled[:, 1]),
+            negative=Views(original=pooled[:, 2], paraphrase=pooled[:, 3]),
+            temperature=temperature,
+            mask=is_couple,
+        )
+        contrast = Term(loss.sum(), is_couple.sum(dtype=loss.dtype))
+    else:
+        views = Views(*(_flat(pooled[:, side::2]) for side in (0, 1)))
+        is_valid = jnp.repeat(is_couple, 2)
+        loss = losses.info_nce(views, temperature=temperature, mask=is_valid)
+        contrast = Term(loss.sum(), is_valid.sum(dtype=loss.dtype))
     is_paraphrase = jnp.arange(batch.example.shape[1]) % 2 == 1
     first = _chosen_nll(logprobs, batch, ~is_paraphrase)
     second = _chosen_nll(logprobs, batch, is_paraphrase)
@@ -213,6 +230,10 @@ def contrastive(
         "contrastive": contrast._replace(coefficient=weight),
     }
     return Outcome(terms, {"contrastive_weight": Term(weight, jnp.ones_like(weight))})
+
+
+def _flat(states: Float[Array, "row two embed"]) -> Float[Array, "both embed"]:
+    return states.reshape(-1, states.shape[-1])
 
 
 def _mean(term: Term) -> Float[Array, ""]:

@@ -104,6 +104,8 @@ def prepare(
             f"model's context is {model.config.context}; set batch.block to that or "
             "less, which leaves such examples out"
         )
+    if objective.data == "pairs" and objective.coupled:
+        _check_weights(examples, config)
     if without or too_long:
         say(
             f"left out {without} examples without {needed} and {too_long} that fit "
@@ -122,6 +124,18 @@ def prepare(
         batches=batches,
         shape=shape,
     )
+
+
+def _check_weights(examples: Sequence[Tokens], config: TrainConfig) -> None:
+    """A loss of the sorted batch has no place for weights: its pairs count the same."""
+    weights = {example.weight: example.id for example in examples}
+    if len(weights) > 1:
+        (one, first), (two, second), *_ = weights.items()
+        raise ValueError(
+            f"{config.dataset}: examples {first} and {second} weigh {one:g} and "
+            f"{two:g}, which objective {config.objective.name!r} does not read; give "
+            "all the same weight"
+        )
 
 
 def _least(groups: Sequence[Sequence[Tokens]]) -> str:

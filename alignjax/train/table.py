@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 
 from alignjax import losses
 from alignjax.losses import LOSSES, Option, Pair
+from alignjax.losses.divergences import DIVERGENCES
 from alignjax.losses.table import complete, not_negative, positive
 from alignjax.train import objectives
 from alignjax.train.objectives import ObjectiveFunction, Part
@@ -39,12 +42,15 @@ class Objective:
     start: Callable[[], Mapping[str, float]] = dict
 
 
-DIVERGENCES = ("reverse_kl", "forward_kl", "jensen_shannon", "alpha")
+DIVERGENCE_NAMES = (*DIVERGENCES, "alpha")
+WEIGHTINGS = ("none", "wpo")
+POOLINGS = ("last", "mean", "first_last")
+NEGATIVES = ("hard", "in_batch")
 
 _NLL = not_negative(0.0)
 _WEIGHT = positive(1.0)
 _LENGTH_ALPHA = Option(1.0, lambda value: 0 <= value <= 1, "in [0, 1]")
-_BOUND = Option(1000.0, lambda value: 1 <= value < float("inf"), "1 or above")
+_BOUND = Option(1000.0, lambda value: 1 <= value < math.inf, "1 or above")
 _ALPHA = Option(0.5, lambda value: -10 <= value <= 10, "in [-10, 10]")
 # Where the method is more than its loss: the coefficients of both parts.
 _DEFAULTS = {"cpo": {"nll": 1.0}, "orpo": {"nll": 1.0, "weight": 0.1}}
@@ -53,42 +59,53 @@ _DEFAULTS = {"cpo": {"nll": 1.0}, "orpo": {"nll": 1.0, "weight": 0.1}}
 _ONLY_LOSSES = {
     "tdpo": "the reference's probabilities of all tokens, which are not cached",
     "coin_triplet": "triplets; couples are trained by 'coin'",
-    "info_nce": "paraphrases without hard negatives; couples are trained by 'coin'",
+    "info_nce": "any views; those of couples are trained by 'coin'",
 }
 NAMES = tuple(name for name in LOSSES if name not in _ONLY_LOSSES)
+_PAIRS = tuple(name for name in NAMES if LOSSES[name].scores == "pair")
+
+Options = Mapping[str, float]
 
 
 def find(
     name: str,
-    options: Mapping[str, float] | None = None,
+    options: Options | None = None,
     *,
-    mix: Mapping[str, float] | None = None,
+    mix: Mapping[str, Options] | None = None,
     divergence: str = "reverse_kl",
     weighting: str = "none",
+    pooling: str = "last",
+    negatives: str = "hard",
 ) -> Objective:
     """The objective of that name.
 
     Args:
       options: settings of the loss, and `nll`, `weight`, `length_alpha` (LD-DPO) where
         the objective reads them; see `options_of`.
-      mix: further losses of pairs, by name, and their coefficients; they share the
-        options that they read.
-      divergence: one of `DIVERGENCES`; "alpha" reads the option alpha.
+      mix: further losses of pairs by name, each with its own settings and `weight`.
+      divergence: one of `DIVERGENCE_NAMES`; "alpha" reads the option alpha.
       weighting: "wpo" weighs pairs by how likely the policy would write them.
+      pooling, negatives: of CoIN, see `objectives.contrastive`.
 
     Raises:
       ValueError: unknown name, an option or modifier that is not read, or one out of
         its range; lists what is.
     """
-    mix = dict(mix or {})
-    readable = options_of(name, mix, divergence)
-    settings = complete(name, readable, options or {})
-    _check_modifiers(name, mix, divergence, weighting)
-    loss = LOSSES[name]
+    settings = complete(name, options_of(name, divergence), options or {})
+    mixed = {
+        other: complete(f"mix.{other}", _options_in_mix(name, other), given)
+        for other, given in (mix or {}).items()
+    }
+    _check_divergence((name, *mixed), divergence)
+    _check_weighting((name, *mixed), weighting)
+    _check_choice("pooling", pooling, POOLINGS, name == "coin")
+    _check_choice("negatives", negatives, NEGATIVES, name == "coin")
     if name == "sft":
         return Objective(objectives.sft, "answers")
     if name == "coin":
-        function = partial(objectives.contrastive, **settings)
+        function = partial(
+            objectives.contrastive, pooling=pooling, negatives=negatives, **settings
+        )
         return Objective(function, "couples", coupled=True)
     if name == "kto":
         nll = settings.pop("nll")
@@ -100,8 +117,10 @@ def find(
             coupled=True,
             start=lambda: {"chosen_reward": 0.0, "rejected_reward": 0.0},
         )
-    parts = [_part(name, settings, divergence, settings["weight"])]
-    parts += [_part(other, settings, divergence, mix[other]) for other in mix]
+    parts = [
+        _part(each, own, divergence, settings.get("alpha"))
+        for each, own in {name: settings, **mixed}.items()
+    ]
     function = partial(
         objectives.preference,
         parts=tuple(parts),
@@ -114,28 +133,24 @@ def find(
         "pairs",
         reference=any(part.loss.reference for part in parts),
         coupled=any(part.loss.coupled for part in parts),
-        start=lambda: _at_reference(parts, weighting) if loss.reference else {},
+        start=lambda: _at_reference(parts, weighting),
     )
 
 
-def options_of(
-    name: str, mix: Mapping[str, float] | None = None, divergence: str = "reverse_kl"
-) -> dict[str, Option]:
+def options_of(name: str, divergence: str = "reverse_kl") -> dict[str, Option]:
     """The options that an objective reads, with defaults and ranges.
 
     Raises:
-      ValueError: there is no objective of that name, or of one in the mix.
+      ValueError: there is no objective of that name.
     """
-    for each in (name, *(mix or {})):
-        if each in _ONLY_LOSSES:
-            reads = _ONLY_LOSSES[each]
-            raise ValueError(f"{each!r} is a loss without objective: it reads {reads}")
-        if each not in LOSSES:
-            raise ValueError(f"no objective {each!r} (known: {', '.join(NAMES)})")
-    found: dict[str, Option] = {}
-    for each in (name, *(mix or {})):
-        for option, value in LOSSES[each].options.items():
-            found.setdefault(option, value)
+    if name in _ONLY_LOSSES:
+        reads = _ONLY_LOSSES[name]
+        raise ValueError(f"{name!r} is a loss without objective: it reads {reads}")
+    if name not in LOSSES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no objective {name!r}{hint} (known: {', '.join(NAMES)})")
+    found = dict(LOSSES[name].options)
     kind = LOSSES[name].scores
     if name == "coin":
         found["bound"] = _BOUND
@@ -152,58 +167,62 @@ def options_of(
     return found
 
 
-def _check_modifiers(
-    name: str, mix: Mapping[str, float], divergence: str, weighting: str
-) -> None:
-    if divergence not in DIVERGENCES:
-        raise ValueError(
-            f"no divergence {divergence!r} (known: {', '.join(DIVERGENCES)})"
-        )
-    if weighting not in ("none", "wpo"):
-        raise ValueError(f"no weighting {weighting!r} (known: none, wpo)")
-    named = (name, *mix)
-    is_pair = LOSSES[name].scores == "pair"
-    if mix and not is_pair:
+def _options_in_mix(name: str, other: str) -> dict[str, Option]:
+    """What a loss reads beside another one: what the whole has is not its own."""
+    if name not in _PAIRS:
         raise ValueError(f"mix: {name!r} is no loss of pairs, so nothing mixes with it")
-    for other in mix:
-        if LOSSES[other].scores != "pair" or other == name:
-            pairs = [n for n in NAMES if LOSSES[n].scores == "pair" and n != name]
-            raise ValueError(
-                f"mix: {other!r} is no other loss of pairs (known: {', '.join(pairs)}; "
-                "the chosen answers' NLL is options.nll)"
-            )
-        if not mix[other] > 0:
-            raise ValueError(f"mix.{other}: must be above 0, got {mix[other]:g}")
-    unable = [each for each in named if not LOSSES[each].divergence]
+    if other not in _PAIRS or other == name:
+        others = ", ".join(each for each in _PAIRS if each != name)
+        raise ValueError(
+            f"mix: {other!r} is no other loss of pairs (known: {others}; the chosen "
+            "answers' NLL is options.nll)"
+        )
+    return {**LOSSES[other].options, "weight": _WEIGHT}
+
+
+def _check_divergence(names: Sequence[str], divergence: str) -> None:
+    _check_choice("divergence", divergence, DIVERGENCE_NAMES, is_read=True)
+    unable = [each for each in names if not LOSSES[each].divergence]
     if divergence != "reverse_kl" and unable:
         able = ", ".join(each for each in NAMES if LOSSES[each].divergence)
         raise ValueError(
             f"divergence: {unable[0]!r} does not read it (these do: {able})"
         )
-    coupled = [each for each in named if LOSSES[each].coupled or not is_pair]
-    if weighting != "none" and coupled:
-        raise ValueError(
-            f"weighting: {coupled[0]!r} has no loss of its own for each pair, so pairs "
-            "cannot be weighed"
-        )
 
 
-def _part(
-    name: str, settings: Mapping[str, float], divergence: str, coefficient: float
-) -> Part:
+def _check_weighting(names: Sequence[str], weighting: str) -> None:
+    _check_choice("weighting", weighting, WEIGHTINGS, is_read=True)
+    for name in names:
+        if weighting != "none" and (name not in _PAIRS or LOSSES[name].coupled):
+            raise ValueError(
+                f"weighting: {name!r} has no loss of its own for each pair, so pairs "
+                "cannot be weighed"
+            )
+
+
+def _check_choice(field: str, value: str, known: Sequence[str], is_read: bool) -> None:
+    if value not in known:
+        raise ValueError(f"no {field} {value!r} (known: {', '.join(known)})")
+    if not is_read and value != known[0]:
+        raise ValueError(f"{field}: only 'coin' reads it")
+
+
+def _part(name: str, settings: Options, divergence: str, alpha: float | None) -> Part:
     loss = LOSSES[name]
     options: dict[str, Any] = {option: settings[option] for option in loss.options}
-    if loss.divergence and divergence != "reverse_kl":
-        if divergence == "alpha":
-            options["divergence"] = losses.alpha_divergence(settings["alpha"])
-        else:
-            options["divergence"] = getattr(losses, divergence)
-    return Part(name, loss, options, coefficient)
+    if divergence == "alpha" and alpha is not None:
+        options["divergence"] = losses.alpha_divergence(alpha)
+    elif divergence != "reverse_kl":
+        options["divergence"] = DIVERGENCES[divergence]
+    return Part(name, loss, options, settings["weight"])
 
 
 def _at_reference(parts: Sequence[Part], weighting: str) -> dict[str, float]:
     """The margin, and the losses of pairs, which are the same for all of them where
-    policy == reference. A ranking's depends on its length."""
+    policy == reference. A ranking's depends on its length; without a reference nothing
+    is known."""
+    if not parts[0].loss.reference:
+        return {}
     same = Pair(jnp.zeros(1), jnp.zeros(1))
     found = {"margin": 0.0}
     for name, loss, options, _ in parts:

@@ -427,7 +427,9 @@ def test_an_example_beyond_the_models_context_is_refused(make, tmp_path):
             {"kto", "baseline", "chosen_reward", "rejected_reward", "nll"},
         ),
         (
-            ObjectiveConfig("dpo", {"length_alpha": 0.5}, {"ipo": 0.2}, "forward_kl"),
+            ObjectiveConfig(
+                "dpo", {"length_alpha": 0.5}, {"ipo": {"weight": 0.1}}, "forward_kl"
+            ),
             {"dpo", "ipo", "margin"},
         ),
         (ObjectiveConfig("simpo"), {"simpo", "margin", "nll"}),
@@ -475,9 +477,27 @@ def test_a_moving_reference_is_part_of_the_checkpoints(make, monkeypatch, tmp_pa
     assert margins[0] == 0
 
 
+def test_weights_that_a_loss_does_not_read_are_refused(make, dataset, tmp_path):
+    rows = [json.loads(line) for line in dataset.read_text().splitlines()]
+    rows[3]["weight"] = 2.0
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = make(
+        dataset=str(path),
+        objective=ObjectiveConfig("aot"),
+        batch=dataclasses.replace(BATCH, microbatches=1),
+    )
+    with pytest.raises(
+        ValueError, match="weigh 1 and 2, which objective 'aot' does no"
+    ):
+        train(config)
+
+
 def test_only_what_reads_a_reference_can_move_one(make):
     with pytest.raises(ValueError, match=r"reference\.every: objective 'simpo' has no"):
         make(objective=ObjectiveConfig("simpo"), reference=ReferenceConfig(every=2))
+    with pytest.raises(ValueError, match="alpha is read only where every is above 0"):
+        ReferenceConfig(alpha=0.3)
 
 
 def test_a_dataset_without_rejected_answers_is_refused(make, tmp_path):

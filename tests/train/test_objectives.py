@@ -225,6 +225,34 @@ def test_the_order_in_a_coin_row_says_who_is_who():
     assert mean(outcome, "contrastive") == pytest.approx(math.log(2), rel=1e-6)
 
 
+def test_coin_pools_prompt_and_answer_as_asked():
+    """The mean over prompt and answer: i is (0; 1, 2) and (1; 1, 2), j is (0; 0, 3) and
+    (1; 0, 3), one-hot each, a third of every token."""
+    pooled = np.zeros((4, 4), np.float32)
+    for row, ids in enumerate([(0, 1, 2), (1, 1, 2), (0, 0, 3), (1, 0, 3)]):
+        for each in ids:
+            pooled[row, each] += 1 / 3
+    outcome = objective(
+        "coin", batch(*COUPLE), options={"temperature": 0.5}, pooling="mean"
+    )
+    i, j = losses.Views(pooled[:1], pooled[1:2]), losses.Views(pooled[2:3], pooled[3:])
+    expected = losses.coin(*jax.tree.map(jnp.asarray, (i, j)), temperature=0.5)
+    assert mean(outcome, "contrastive") == pytest.approx(float(expected[0]), rel=1e-5)
+
+
+def test_in_batch_negatives_are_all_other_couples():
+    """Two couples, so four views: all of i agree (e_2), all of j too (e_3). Each row
+    meets itself and its twin at cosine 1 and the two others at 0: log(2 + 2 e^-2)."""
+    built = rows.build([[0, 1, 2, 3], [0, 1, 2, 3]], COUPLE, SHAPE)
+    settings = {"options": {"temperature": 0.5}, "negatives": "in_batch"}
+    outcome = objective("coin", built, **settings)
+    assert float(outcome.terms["contrastive"].weight) == 4
+    expected = math.log(2 + 2 * math.exp(-2))
+    assert mean(outcome, "contrastive") == pytest.approx(expected, rel=1e-5)
+    alone = objective("coin", batch(*COUPLE), **settings)
+    assert mean(alone, "contrastive") == pytest.approx(softplus(-2.0), rel=1e-5)
+
+
 def test_a_row_that_is_no_couple_has_no_contrastive_term():
     outcome = coin(batch(*COUPLE[:2]), temperature=0.5)
     assert float(outcome.terms["contrastive"].sum) == 0
@@ -286,15 +314,16 @@ def test_a_ranking_is_one_example_with_all_its_negatives(name):
     assert float(outcome.terms[name].weight) == 3.5
 
 
-def test_a_mix_adds_losses_and_shares_their_options():
-    """MPO: 0.8 DPO + 0.2 BCO + NLL, all with beta 0.3."""
+def test_a_mix_adds_losses_each_with_its_own_options():
+    """MPO's mix: 0.8 DPO + 0.2 BCO + NLL, each with its own beta."""
     arrays = batch(PAIR, OTHER, reference=REFERENCE)
     options = {"beta": 0.3, "weight": 0.8, "nll": 1.0}
-    outcome = objective("dpo", arrays, options=options, mix={"bco": 0.2})
+    mix = {"bco": {"weight": 0.2, "beta": 0.7}}
+    outcome = objective("dpo", arrays, options=options, mix=mix)
     coefficients = {name: term.coefficient for name, term in outcome.terms.items()}
     assert coefficients == {"dpo": 0.8, "bco": 0.2, "nll": 1.0}
-    for name in ("dpo", "bco"):
-        alone = objective(name, arrays, options={"beta": 0.3})
+    for name, beta in (("dpo", 0.3), ("bco", 0.7)):
+        alone = objective(name, arrays, options={"beta": beta})
         assert mean(outcome, name) == mean(alone, name)
 
 
@@ -382,6 +411,16 @@ def test_answers_to_other_prompts_are_no_pairs():
         assert mean(with_them, name) == pytest.approx(mean(without, name), rel=1e-6)
 
 
+def test_the_next_other_prompt_is_found_around_the_end():
+    """Prompts p p q p: the first two take q's answer, q the last's, the last q's."""
+    p = [Tokens(str(i), (1,), ((10 + i,),)) for i in (0, 1, 3)]
+    q = Tokens("2", (2,), ((12,),))
+    found = plan.with_mismatched([p[0], p[1], q, p[2]])
+    assert [each.responses[-1] for each in found] == [(12,), (12,), (13,), (12,)]
+    assert [each.is_mismatched for each in found] == [True] * 4
+    assert [each.negatives for each in found] == [0] * 4
+
+
 def test_one_prompt_for_all_has_no_answers_to_others():
     with pytest.raises(ValueError, match="have the same prompt"):
         plan.with_mismatched([PAIR, PAIR])
@@ -427,7 +466,7 @@ def test_the_start_is_what_the_terms_are_where_policy_is_reference(name):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("ppo", {}, "no objective 'ppo' (known: sft, dpo, dpo_norm"),
+        ("ppo", {}, "no objective 'ppo'; did you mean 'sppo'? (known: sft, dpo, dpo_"),
         ("tdpo", {}, "'tdpo' is a loss without objective: it reads the reference's pr"),
         ("sft", {"beta": 0.1}, "'sft' does not read 'beta' (it reads no options)"),
         ("dpo", {"bta": 0.1}, "'dpo' does not read 'bta' (it reads beta, label_smooth"),
@@ -470,11 +509,21 @@ def test_wrong_objectives_and_options_are_named(name, settings, message):
             {"weighting": "wpo"},
             "weighting: 'softmax_dpo' has no",
         ),
-        ("sft", {"mix": {"dpo": 1.0}}, "mix: 'sft' is no loss of pairs"),
-        ("dpo", {"mix": {"sft": 1.0}}, "mix: 'sft' is no other loss of pairs"),
-        ("dpo", {"mix": {"dpo": 1.0}}, "mix: 'dpo' is no other loss of pairs"),
-        ("dpo", {"mix": {"bco": 0.0}}, "mix.bco: must be above 0, got 0"),
-        ("dpo", {"mix": {"bc": 0.1}}, "no objective 'bc'"),
+        ("sft", {"mix": {"dpo": {}}}, "mix: 'sft' is no loss of pairs"),
+        ("dpo", {"mix": {"sft": {}}}, "mix: 'sft' is no other loss of pairs"),
+        ("dpo", {"mix": {"dpo": {}}}, "mix: 'dpo' is no other loss of pairs"),
+        ("dpo", {"mix": {"bc": {}}}, "mix: 'bc' is no other loss of pairs"),
+        ("dpo", {"mix": {"bco": {"weight": 0.0}}}, "options.weight: must be above 0"),
+        (
+            "dpo",
+            {"mix": {"bco": {"weight": math.inf}}},
+            "options.weight: must be above",
+        ),
+        ("dpo", {"mix": {"exo": {"label_smoothing": 0.0}}}, "must be in (0, 0.5), got"),
+        ("dpo", {"mix": {"bco": {"nll": 1.0}}}, "'mix.bco' does not read 'nll'"),
+        ("dpo", {"pooling": "mean"}, "pooling: only 'coin' reads it"),
+        ("dpo", {"negatives": "in_batch"}, "negatives: only 'coin' reads it"),
+        ("coin", {"pooling": "max"}, "no pooling 'max' (known: last, mean, first_last"),
     ],
 )
 def test_wrong_modifiers_are_named(name, settings, message):
