@@ -20,6 +20,7 @@ from alignjax.losses.contrastive import (
     pool,
 )
 from alignjax.losses.divergences import (
+    DIVERGENCES,
     alpha_divergence,
     forward_kl,
     jensen_shannon,
@@ -35,6 +36,7 @@ from alignjax.losses.likelihood import (
 )
 from alignjax.losses.logprobs import (
     TokenStatistics,
+    token_kl,
     token_logprobs,
     token_statistics,
 )
@@ -71,6 +73,7 @@ from alignjax.losses.table import LOSSES, Loss, Option, find
 from alignjax.losses.transport import aot, aot_unpaired
 
 __all__ = [
+    "DIVERGENCES",
     "LOSSES",
     "Loss",
     "Option",
@@ -120,6 +123,7 @@ __all__ = [
     "softmax_dpo",
     "sppo",
     "tdpo",
+    "token_kl",
     "token_logprobs",
     "token_statistics",
     "wpo_weight",

@@ -74,6 +74,7 @@ def info_nce(
     temperature: float,
     mask: Bool[Array, " batch"] | None = None,
     negatives: Views | None = None,
+    negatives_mask: Bool[Array, " more"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """InfoNCE with in-batch negatives, van den Oord et al. 2018 (arXiv:1807.03748).
@@ -93,6 +94,8 @@ def info_nce(
       mask: false for padding, which is neither scored nor a negative; default: none.
       negatives: further examples, negatives of every example and not scored: drawn at
         random, or kept from earlier batches; default: none.
+      negatives_mask: false for those that are none, such as the rest of a memory that
+        is not full yet; default: none.
       axis_name: inside shard_map or pmap, the axis over which the batch is spread: each
         device scores its own examples against those of all devices, gathered with their
         masks and negatives; default: each device on its own.
@@ -107,12 +110,12 @@ def info_nce(
     1.3863
     """
     own = Views(*(_unit(view, mask) for view in views))
-    is_valid = jnp.ones(own.original.shape[0], bool) if mask is None else mask
+    is_valid = _valid(own.original, mask)
     others, is_other = own, is_valid
     if negatives is not None:
-        more = [_unit(view, None) for view in negatives]
+        more = [_unit(view, negatives_mask) for view in negatives]
         others = Views(*map(jnp.concatenate, zip(own, more, strict=True)))
-        is_other = jnp.concatenate([is_valid, jnp.ones(more[0].shape[0], bool)])
+        is_other = jnp.concatenate([is_valid, _valid(more[0], negatives_mask)])
     position = jnp.arange(is_valid.size)
     if axis_name is not None:
         position += jax.lax.axis_index(axis_name) * is_other.size
@@ -208,8 +211,8 @@ def coin_triplet(
 
 
 def coin_weight(
-    generation_loss: Float[Array, "*batch"],
-    contrastive_loss: Float[Array, "*batch"],
+    generation_loss: float | Float[Array, "*batch"],
+    contrastive_loss: float | Float[Array, "*batch"],
     *,
     bound: float,
 ) -> Float[Array, "*batch"]:
@@ -233,15 +236,18 @@ def coin_weight(
     Returns:
       Weight without gradient, no unit; `bound` where contrastive_loss is 0.
 
-    >>> print(coin_weight(jnp.float32(2.0), jnp.float32(0.5), bound=1000.0))
+    >>> print(coin_weight(2.0, 0.5, bound=1000.0))
     4.0
     """
-    generation_loss = upcast(generation_loss)
-    contrastive_loss = upcast(contrastive_loss)
-    is_positive = contrastive_loss > 0
-    ratio = generation_loss / jnp.where(is_positive, contrastive_loss, 1)
+    generation, contrast = upcast(generation_loss), upcast(contrastive_loss)
+    is_positive = contrast > 0
+    ratio = generation / jnp.where(is_positive, contrast, 1)
     weight = jnp.where(is_positive, jnp.minimum(bound, ratio), bound)
     return jax.lax.stop_gradient(weight)
+
+
+def _valid(vectors: Array, mask: Array | None) -> Array:
+    return jnp.ones(len(vectors), bool) if mask is None else mask
 
 
 def _unit(x: Array, mask: Array | None) -> Array:

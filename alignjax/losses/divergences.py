@@ -10,7 +10,9 @@ Exponents are clamped at 80 (e^80 is 5.5e34, finite in float32); beyond, the val
 stands still and the gradient is 0. So do squares of what comes out, at 1e36.
 """
 
-from collections.abc import Callable
+import dataclasses
+import numbers
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -59,19 +61,41 @@ def jensen_shannon(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 def alpha_divergence(alpha: float) -> Divergence:
     """h(x) = (1 - e^(-alpha x)) / alpha: the alpha-divergences between the two KLs.
 
+    Two of the same alpha are equal, so that as static arguments of a jitted function
+    they are compiled once.
+
     Args:
-      alpha: the paper's; 0 is `reverse_kl`, 1 is `forward_kl`. TRL from 1.0 on counts
-        the other way: its coefficient is 1 - alpha.
+      alpha: the paper's, a Python number; 0 is `reverse_kl`, 1 is `forward_kl`. TRL
+        from 1.0 on counts the other way: its coefficient is 1 - alpha.
+
+    Raises:
+      ValueError: alpha is an array, traced or not.
 
     >>> import jax.numpy as jnp
     >>> print(alpha_divergence(0.5)(jnp.array([0.0, jnp.log(4.0)])))  # (1 - 1/2) / 0.5
     [0. 1.]
     """
-    if abs(alpha) < 1e-6:
-        return reverse_kl
+    if not isinstance(alpha, numbers.Real):
+        kind = type(alpha).__name__
+        raise ValueError(
+            f"alpha_divergence: alpha must be a Python number, got a {kind}; "
+            "compile once for each alpha"
+        )
+    return reverse_kl if abs(alpha) < 1e-6 else _AlphaDivergence(float(alpha))
 
-    def h(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-        exponent = jnp.minimum(-alpha * upcast(x), LARGEST_EXPONENT)
-        return -jnp.expm1(exponent) / alpha
 
-    return h
+@dataclasses.dataclass(frozen=True)
+class _AlphaDivergence:
+    alpha: float
+
+    def __call__(self, x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        exponent = jnp.minimum(-self.alpha * upcast(x), LARGEST_EXPONENT)
+        return -jnp.expm1(exponent) / self.alpha
+
+
+# Those without a number of their own, by name.
+DIVERGENCES: Mapping[str, Divergence] = {
+    "reverse_kl": reverse_kl,
+    "forward_kl": forward_kl,
+    "jensen_shannon": jensen_shannon,
+}

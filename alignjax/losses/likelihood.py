@@ -100,7 +100,7 @@ def sft(
 def length_desensitized(
     logprobs: Float[Array, "*batch time"],
     mask: Bool[Array, "*batch time"],
-    public: Int[Array, "*batch"],
+    public: int | Int[Array, "*batch"],
     *,
     alpha: float,
 ) -> Sequences:
@@ -116,7 +116,7 @@ def length_desensitized(
     Args:
       logprobs: log-probabilities of tokens in nats.
       mask: true for the tokens to score.
-      public: how many tokens count in full.
+      public: how many tokens count in full, of each sequence or of all.
       alpha: weight of the rest, in [0, 1]; 1 is `sequence_logprobs`.
 
     Returns:
@@ -127,7 +127,7 @@ def length_desensitized(
     [-4.]
     """
     logprobs = upcast(logprobs)
-    is_public = jnp.cumsum(mask, axis=-1) <= public[..., None]
+    is_public = jnp.cumsum(mask, axis=-1) <= jnp.asarray(public)[..., None]
     weighted = jnp.where(is_public, logprobs, alpha * logprobs)
     return Sequences(
         jnp.where(mask, weighted, 0).sum(-1), mask.sum(-1, dtype=logprobs.dtype)

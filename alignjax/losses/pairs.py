@@ -53,7 +53,8 @@ def implicit_rewards(policy: Pair, reference: Pair, *, beta: float) -> Pair:
 
 
 def per_token(scores: Pair, tokens: Pair) -> Pair:
-    """Scores divided by their numbers of tokens; an empty response counts as one.
+    """Scores divided by their numbers of tokens, in float32 at least; an empty response
+    counts as one token.
 
     >>> tokens = Pair(jnp.array([2]), jnp.array([0]))
     >>> print(per_token(Pair(jnp.array([-3.0]), jnp.array([0.0])), tokens).chosen)
@@ -61,6 +62,6 @@ def per_token(scores: Pair, tokens: Pair) -> Pair:
     """
     chosen, rejected = (
         score / jnp.maximum(jnp.asarray(count, score.dtype), 1)
-        for score, count in zip(scores, tokens, strict=True)
+        for score, count in zip(map(upcast, scores), tokens, strict=True)
     )
     return Pair(chosen, rejected)

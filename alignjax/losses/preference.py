@@ -13,13 +13,16 @@ in nats, in float32 at least.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from alignjax.losses.divergences import LARGEST_EXPONENT, Divergence, reverse_kl
 from alignjax.losses.pairs import Pair, log_ratios, per_token
 from alignjax.losses.precision import upcast
 
-PerPair = float | Float[Array, "*batch"]
+Scalar = float | Float[Array, ""]
+PerPair = Scalar | Float[Array, "*batch"]
 
 
 def dpo(
@@ -51,6 +54,9 @@ def dpo(
 
     Returns:
       Loss of each pair, in nats; log 2 where policy == reference and margin == 0.
+
+    Raises:
+      ValueError: label_smoothing is outside [0, 0.5); a traced one is not checked.
 
     >>> policy = Pair(jnp.array([4.0]), jnp.array([1.0]))
     >>> reference = Pair(jnp.array([2.0]), jnp.array([1.0]))
@@ -106,7 +112,7 @@ def robust_dpo(
     reference: Pair,
     *,
     beta: float,
-    label_smoothing: float,
+    label_smoothing: Scalar,
     divergence: Divergence = reverse_kl,
 ) -> Float[Array, "*batch"]:
     """Provably robust DPO, Chowdhury et al. 2024 (arXiv:2403.00409).
@@ -124,7 +130,7 @@ def robust_dpo(
       Loss of each pair, in nats; log 2 where policy == reference.
 
     Raises:
-      ValueError: label_smoothing is a number outside [0, 0.5).
+      ValueError: label_smoothing is outside [0, 0.5); a traced one is not checked.
 
     >>> policy = Pair(jnp.array([4.0]), jnp.array([1.0]))
     >>> reference = Pair(jnp.array([2.0]), jnp.array([1.0]))
@@ -132,11 +138,10 @@ def robust_dpo(
     >>> print(f"{loss[0]:.4f}")  # (0.9 * 0.3133 - 0.1 * 1.3133) / 0.8
     0.1883
     """
-    _check("robust_dpo", label_smoothing, least=0.0)
+    _check(label_smoothing)
     z = _scaled_margin(policy, reference, beta, divergence)
-    kept = -(1 - label_smoothing) * jax.nn.log_sigmoid(z)
-    flipped = label_smoothing * jax.nn.log_sigmoid(-z)
-    return (kept + flipped) / (1 - 2 * label_smoothing)
+    e = jnp.asarray(label_smoothing, z.dtype)
+    return (-(1 - e) * jax.nn.log_sigmoid(z) - _flipped(z, e)) / (1 - 2 * e)
 
 
 def ipo(
@@ -237,7 +242,7 @@ def exo(
     reference: Pair,
     *,
     beta: float,
-    label_smoothing: float = 1e-3,
+    label_smoothing: Scalar = 1e-3,
     divergence: Divergence = reverse_kl,
 ) -> Float[Array, "*batch"]:
     """Efficient exact optimisation from pairs, Ji et al. 2024, eq. 16
@@ -254,14 +259,14 @@ def exo(
       Loss of each pair, in nats; -log(2 sqrt(e (1 - e))) where policy == reference.
 
     Raises:
-      ValueError: label_smoothing is a number outside (0, 0.5).
+      ValueError: label_smoothing is outside (0, 0.5); a traced one is not checked.
 
     >>> same = Pair(jnp.array([1.0]), jnp.array([1.0]))
     >>> loss = exo(same, same, beta=0.1, label_smoothing=0.1)
     >>> print(f"{loss[0]:.4f}")  # -log(2 * 0.3)
     0.5108
     """
-    _check("exo", label_smoothing, above=0.0)
+    _check(label_smoothing, "(0, 0.5)")
     z = _scaled_margin(policy, reference, beta, divergence)
     smoothing = jnp.asarray(label_smoothing, z.dtype)
     right = jax.nn.log_sigmoid(z) - jnp.log1p(-smoothing)
@@ -340,11 +345,19 @@ def smoothed_logistic(
     logits: Float[Array, "*batch"], label_smoothing: PerPair
 ) -> Float[Array, "*batch"]:
     """Binary cross-entropy of "chosen is better" with a share of flipped labels."""
+    _check(label_smoothing)
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
         return -jax.nn.log_sigmoid(logits)
-    label_smoothing = jnp.asarray(label_smoothing, logits.dtype)
-    kept = -(1 - label_smoothing) * jax.nn.log_sigmoid(logits)
-    return kept - label_smoothing * jax.nn.log_sigmoid(-logits)
+    e = jnp.asarray(label_smoothing, logits.dtype)
+    return -(1 - e) * jax.nn.log_sigmoid(logits) + _flipped(logits, e)
+
+
+def _flipped(
+    logits: Float[Array, "*batch"], e: Float[Array, "..."]
+) -> Float[Array, "*batch"]:
+    """-e log sigmoid(-logits); 0 where e is 0, even at infinity."""
+    is_nothing = (e == 0) & jnp.isinf(logits)
+    return -e * jax.nn.log_sigmoid(-jnp.where(is_nothing, 0, logits))
 
 
 def _square(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -362,14 +375,13 @@ def _scaled_margin(
     return beta * _margin(log_ratios(policy, reference, divergence))
 
 
-def _check(
-    loss: str, label_smoothing: float, *, least: float = -1.0, above: float = -1.0
-) -> None:
-    """Refuses a label smoothing without meaning for the loss; a traced one passes."""
-    if not isinstance(label_smoothing, (int, float)):
+def _check(label_smoothing: PerPair, allowed: str = "[0, 0.5)") -> None:
+    """Refuses a number, or one of several, that is not allowed; what is traced has no
+    value yet, and passes."""
+    if isinstance(label_smoothing, Tracer):
         return
-    if not (label_smoothing >= least and above < label_smoothing < 0.5):
-        allowed = "[0, 0.5)" if above < 0 else "(0, 0.5)"
-        raise ValueError(
-            f"{loss}: label_smoothing must be in {allowed}, got {label_smoothing:g}"
-        )
+    e = np.asarray(label_smoothing, np.float64).ravel()
+    is_allowed = (e < 0.5) & ((e >= 0) if allowed == "[0, 0.5)" else (e > 0))
+    if not is_allowed.all():
+        wrong = e[~is_allowed][0]
+        raise ValueError(f"label_smoothing must be in {allowed}, got {wrong:g}")

@@ -25,10 +25,8 @@ class Ranking(NamedTuple):
 
 
 def pairwise(
-    loss: Callable[[Pair, Pair], Float[Array, "batch negative"]],
-    policy: Ranking,
-    reference: Ranking,
-    *,
+    loss: Callable[..., Float[Array, "batch negative"]],
+    *inputs: Ranking,
     mask: Bool[Array, "batch negative"] | None = None,
 ) -> Float[Array, " batch"]:
     """Mean of a pair loss over the rejected responses, as Self-Contrast trains with
@@ -37,9 +35,8 @@ def pairwise(
         loss = sum_k mask_k * loss(chosen, rejected_k) / sum_k mask_k
 
     Args:
-      loss: of (policy pair, reference pair), such as partial(dpo, beta=0.1).
-      policy: log p(response | prompt) in nats, summed over response tokens.
-      reference: the same under the frozen reference model.
+      loss: of pairs that do not see each other, such as partial(dpo, beta=0.1).
+      inputs: what it reads, in its order, of every response: policy, reference, tokens.
       mask: false where a prompt has fewer rejected responses; default: none.
 
     Returns:
@@ -54,8 +51,8 @@ def pairwise(
     ... )  # (0.75 + 0.5) / 2
     [0.625]
     """
-    is_valid = _valid(policy.rejected, mask)
-    value = loss(_pairs(policy, is_valid), _pairs(reference, is_valid))
+    is_valid = _valid(inputs[0].rejected, mask)
+    value = loss(*(_pairs(each, is_valid) for each in inputs))
     total = jnp.where(is_valid, value, 0).sum(-1)
     return total / jnp.maximum(is_valid.sum(-1, dtype=value.dtype), 1)
 
@@ -75,8 +72,10 @@ def softmax_dpo(
     with the log-ratios a and b_k of policy and reference.
 
     Args:
-      policy, reference, mask: as for `pairwise`.
+      policy: log p(response | prompt) in nats, summed over response tokens.
+      reference: the same under the frozen reference model.
       beta: inverse temperature of the implicit reward; > 0.
+      mask: false where a prompt has fewer rejected responses; default: none.
 
     Returns:
       Loss of each prompt, in nats; log(1 + K) where policy == reference; 0 where it has
@@ -107,7 +106,7 @@ def plackett_luce(
     rejected ones in their order.
 
     Args:
-      policy, reference, mask: as for `pairwise`; the order counts.
+      policy, reference, mask: as for `softmax_dpo`; the order counts.
       beta: inverse temperature of the implicit reward; > 0.
 
     Returns:
@@ -143,7 +142,7 @@ def nca_ranking(
                - [log sigmoid(-beta a) + sum_k log sigmoid(-beta b_k)] / (1 + K)
 
     Args:
-      policy, reference, mask: as for `pairwise`.
+      policy, reference, mask: as for `softmax_dpo`.
       beta: inverse temperature of the implicit reward; > 0.
 
     Returns:
@@ -164,10 +163,9 @@ def nca_ranking(
 
 
 def _pairs(scores: Ranking, is_valid: Bool[Array, "batch negative"]) -> Pair:
-    """The chosen response beside each rejected one; where there is none, 0 stands for
-    it, so that not even NaN gets out of there."""
-    chosen = jnp.broadcast_to(scores.chosen[:, None], scores.rejected.shape)
-    return Pair(chosen, jnp.where(is_valid, scores.rejected, 0))
+    """The chosen response beside each rejected one."""
+    chosen, rejected = _masked(scores, is_valid)
+    return Pair(jnp.broadcast_to(chosen[:, None], rejected.shape), rejected)
 
 
 def _log_ratios(
@@ -177,7 +175,16 @@ def _log_ratios(
         upcast(own) - upcast(other)
         for own, other in zip(policy, reference, strict=True)
     )
-    return Ranking(chosen, jnp.where(is_valid, rejected, 0))
+    return _masked(Ranking(chosen, rejected), is_valid)
+
+
+def _masked(scores: Ranking, is_valid: Bool[Array, "batch negative"]) -> Ranking:
+    """0 for a rejected response that is none, and for a chosen one that has none beside
+    it, so that not even NaN gets out of there."""
+    return Ranking(
+        jnp.where(is_valid.any(-1), scores.chosen, 0),
+        jnp.where(is_valid, scores.rejected, 0),
+    )
 
 
 def _valid(values: Array, mask: Array | None) -> Bool[Array, "batch negative"]:

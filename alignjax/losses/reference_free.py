@@ -41,7 +41,7 @@ def simpo(
     >>> print(f"{loss[0]:.4f}")  # log(1 + exp(-(2 * (-1 + 1.5) - 0.5)))
     0.4741
     """
-    chosen, rejected = per_token(_upcast(policy), tokens)
+    chosen, rejected = per_token(policy, tokens)
     return smoothed_logistic(beta * (chosen - rejected) - margin, label_smoothing)
 
 
@@ -68,7 +68,7 @@ def cpo(
     >>> print(f"{loss[0]:.4f}")  # log(1 + exp(-1))
     0.3133
     """
-    chosen, rejected = _upcast(policy)
+    chosen, rejected = map(upcast, policy)
     return smoothed_logistic(beta * (chosen - rejected), label_smoothing)
 
 
@@ -97,9 +97,7 @@ def orpo(policy: Pair, tokens: Pair) -> Float[Array, "*batch"]:
     >>> print(f"{orpo(policy, tokens)[0]:.4f}")  # both p = 1/2: log 2
     0.6931
     """
-    chosen, rejected = (
-        _log_odds(score) for score in per_token(_upcast(policy), tokens)
-    )
+    chosen, rejected = map(_log_odds, per_token(policy, tokens))
     return -jax.nn.log_sigmoid(chosen - rejected)
 
 
@@ -107,7 +105,3 @@ def _log_odds(logprob: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """log(p / (1 - p)) of log p < 0."""
     logprob = jnp.minimum(logprob, -1e-6)
     return logprob - jnp.log(-jnp.expm1(logprob))
-
-
-def _upcast(pair: Pair) -> Pair:
-    return Pair(upcast(pair.chosen), upcast(pair.rejected))

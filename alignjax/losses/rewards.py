@@ -166,10 +166,19 @@ def kto(
     Returns:
       Loss of each response, in (0, its weight); half of it where r == baseline.
 
+    Raises:
+      ValueError: is_desirable is not boolean.
+
     >>> score, label = jnp.array([1.0, 1.0]), jnp.array([True, False])
     >>> print(kto(score, score, label, 0.0, beta=0.1))
     [0.5 0.5]
     """
+    is_desirable = jnp.asarray(is_desirable)
+    if is_desirable.dtype != bool:
+        raise ValueError(
+            f"kto: is_desirable must be boolean, got {is_desirable.dtype}; "
+            "labels of 1 and -1, say, are given as labels > 0"
+        )
     ratio = upcast(policy) - upcast(reference)
     baseline = jax.lax.stop_gradient(jnp.asarray(baseline, ratio.dtype))
     ahead = beta * (ratio - baseline)
@@ -184,6 +193,8 @@ def kto_baseline(
     policy: Float[Array, "*batch"],
     reference: Float[Array, "*batch"],
     mask: Bool[Array, "*batch"] | None = None,
+    *,
+    axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Estimate of KL(policy || reference) for `kto`, Ethayarajh et al. 2024, section
     4.1 (arXiv:2402.01306): the mean log-ratio of responses to other prompts.
@@ -197,6 +208,8 @@ def kto_baseline(
       policy: log p(response | prompt) in nats of mismatched prompts and responses.
       reference: the same under the frozen reference model.
       mask: false for padding; default: none.
+      axis_name: inside shard_map or pmap, the axis over which the batch is spread: sums
+        and counts are added over all devices; default: each device on its own.
 
     Returns:
       Nats, >= 0, without gradient; 0 where the mask is empty.
@@ -207,5 +220,7 @@ def kto_baseline(
     ratio = upcast(policy) - upcast(reference)
     is_valid = jnp.ones(ratio.shape, bool) if mask is None else mask
     total = jnp.where(is_valid, ratio, 0).sum()
-    mean = total / jnp.maximum(is_valid.sum(dtype=ratio.dtype), 1)
-    return jax.lax.stop_gradient(jax.nn.relu(mean))
+    count = is_valid.sum(dtype=ratio.dtype)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return jax.lax.stop_gradient(jax.nn.relu(total / jnp.maximum(count, 1)))

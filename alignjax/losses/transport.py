@@ -3,15 +3,16 @@
 
 They compare the distribution of chosen scores with that of rejected ones, quantile by
 quantile, so every example of the batch moves every loss: the batch must be the global
-one. Over one example both are `dpo`.
+one, or `axis_name` says over what it is spread. Over one example both are `dpo`.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from alignjax.losses.pairs import Pair, log_ratios
 from alignjax.losses.precision import upcast
-from alignjax.losses.preference import smoothed_logistic
+from alignjax.losses.preference import Scalar, smoothed_logistic
 
 
 def aot(
@@ -19,8 +20,9 @@ def aot(
     reference: Pair,
     *,
     beta: float,
-    label_smoothing: float = 0.0,
+    label_smoothing: Scalar = 0.0,
     mask: Bool[Array, " batch"] | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """Alignment via optimal transport of pairs, Melnyk et al. 2024
     (arXiv:2406.05882).
@@ -35,11 +37,19 @@ def aot(
       beta: inverse temperature of the implicit reward; > 0.
       label_smoothing: e, probability that a label is flipped, in [0, 0.5).
       mask: false for padding; default: none.
+      axis_name: inside shard_map or pmap, the axis over which the batch is spread, in
+        equal shares: the scores of all devices are gathered, and each returns its share
+        of the quantiles, the first device the lowest; default: each on its own.
 
     Returns:
       Loss of each quantile, in nats, from the lowest, not of each pair: entry i does
       not belong to pair i. Padding's are 0, at the end. log 2 where policy ==
-      reference.
+      reference. With `axis_name` the mean over the global batch is psum(loss.sum()) /
+      psum(mask.sum()): a device's quantiles are not those of its own pairs, nor are
+      they as many where there is padding.
+
+    Raises:
+      ValueError: scores are not of one batch, or label_smoothing is outside [0, 0.5).
 
     >>> policy = Pair(jnp.array([0.0, 2.0]), jnp.array([0.0, 0.0]))
     >>> reference = Pair(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))
@@ -49,7 +59,7 @@ def aot(
     own, other = (
         upcast(pair.chosen) - upcast(pair.rejected) for pair in (policy, reference)
     )
-    return _quantile_loss(own, other, beta, label_smoothing, mask)
+    return _quantile_loss(own, other, beta, label_smoothing, mask, axis_name)
 
 
 def aot_unpaired(
@@ -57,8 +67,9 @@ def aot_unpaired(
     reference: Pair,
     *,
     beta: float,
-    label_smoothing: float = 0.0,
+    label_smoothing: Scalar = 0.0,
     mask: Bool[Array, " batch"] | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " batch"]:
     """Alignment via optimal transport without pairs, Melnyk et al. 2024
     (arXiv:2406.05882): chosen and rejected responses may belong to different prompts.
@@ -68,7 +79,7 @@ def aot_unpaired(
         loss as `aot`
 
     Args:
-      policy, reference, beta, label_smoothing, mask: as for `aot`.
+      policy, reference, beta, label_smoothing, mask, axis_name: as for `aot`.
 
     Returns:
       Loss of each quantile, in nats, as for `aot`; log 2 where policy == reference.
@@ -79,21 +90,33 @@ def aot_unpaired(
     [0.6931472 0.6931472]
     """
     ratios = log_ratios(policy, reference)
-    return _quantile_loss(ratios.chosen, ratios.rejected, beta, label_smoothing, mask)
+    return _quantile_loss(*ratios, beta, label_smoothing, mask, axis_name)
 
 
 def _quantile_loss(
-    high: Float[Array, " batch"],
-    low: Float[Array, " batch"],
+    high: Float[Array, "*batch"],
+    low: Float[Array, "*batch"],
     beta: float,
-    label_smoothing: float,
-    mask: Bool[Array, " batch"] | None,
-) -> Float[Array, " batch"]:
-    if mask is None:
-        mask = jnp.ones(high.shape, bool)
+    label_smoothing: Scalar,
+    mask: Bool[Array, "*batch"] | None,
+    axis_name: str | None,
+) -> Float[Array, "*batch"]:
+    if high.ndim != 1:
+        raise ValueError(
+            f"aot: scores must be of one batch, [batch], got shape {high.shape}; "
+            "jax.vmap takes several"
+        )
+    share = high.size
+    valid = jnp.ones(high.shape, bool) if mask is None else mask
+    if axis_name is not None:
+        high, low, valid = jax.lax.all_gather((high, low, valid), axis_name, tiled=True)
     # Padding sorts to the end of both, where it is left out.
-    high, low = (jnp.sort(jnp.where(mask, x, jnp.inf)) for x in (high, low))
-    is_valid = jnp.arange(high.size) < mask.sum()
-    difference = jnp.where(is_valid, high, 0) - jnp.where(is_valid, low, 0)
+    high, low = (jnp.sort(jnp.where(valid, x, jnp.inf)) for x in (high, low))
+    is_score = jnp.arange(high.size) < valid.sum()
+    difference = jnp.where(is_score, high, 0) - jnp.where(is_score, low, 0)
     loss = smoothed_logistic(beta * difference, label_smoothing)
-    return jnp.where(is_valid, loss, 0)
+    loss = jnp.where(is_score, loss, 0)
+    if axis_name is None:
+        return loss
+    start = share * jax.lax.axis_index(axis_name)
+    return jax.lax.dynamic_slice_in_dim(loss, start, share)

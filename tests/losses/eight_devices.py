@@ -8,7 +8,6 @@ far it is from the same loss under jit on one device, relative to the largest va
 import functools
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +16,16 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alignjax.losses import LOSSES, Views, info_nce, kto_baseline
+from alignjax.losses import (
+    LOSSES,
+    Pair,
+    Views,
+    aot,
+    aot_unpaired,
+    info_nce,
+    kto,
+    kto_baseline,
+)
 from loss_examples import Inputs, call, drawn
 
 DEVICES, BATCH = 8, 16
@@ -41,7 +49,11 @@ def main() -> None:
         "pmap": distances(jax.pmap(losses)(by_device[0]), by_device[1]),
         "shard_map": distances(jax.jit(mapped)(inputs), expected),
         "sharded": distances(sharded, expected),
-        "gathered": gathered(mesh, inputs, expected),
+        "gathered": gathered(mesh, None),
+        # On most devices, on some none, and of the last nothing is left.
+        "gathered, padded": gathered(
+            mesh, (jnp.arange(BATCH) % 5 != 2) & (jnp.arange(BATCH) < BATCH - 2)
+        ),
     }
     json.dump(report, sys.stdout)
 
@@ -50,59 +62,72 @@ def losses(inputs: dict[str, Inputs]) -> Losses:
     return {name: call(name, inputs[name]) for name in inputs}
 
 
-def gathered(mesh: jax.sharding.Mesh, inputs: Any, expected: Losses) -> Any:
-    """The coupled losses that can be told of the other devices."""
-    kto = inputs["kto"]
-    baseline = kto_baseline(kto["policy"], kto["reference"])
-    with_baseline = {**kto, "baseline": jnp.tile(baseline, DEVICES)}
-    mapped = functools.partial(jax.shard_map, mesh=mesh, out_specs=P("data"))
-    kto_loss = mapped(
-        lambda x: call("kto", {**x, "baseline": x["baseline"][0]}), in_specs=P("data")
-    )(with_baseline)
-    return {
-        "kto, shard_map": distance(kto_loss, expected["kto"]),
-        **gathered_info_nce(mapped),
-    }
-
-
-def gathered_info_nce(mapped: Callable[..., Any]) -> dict[str, float]:
-    """Values and gradients, with padding and further negatives on every device."""
+def gathered(mesh: jax.sharding.Mesh, mask: jax.Array | None) -> dict[str, Any]:
+    """Values and gradients of the coupled losses that are told of the other devices."""
     rng = np.random.default_rng(1)
-    views, negatives = (
-        Views(*rng.normal(size=(2, batch, 5)).astype(np.float32))
-        for batch in (BATCH, DEVICES)
-    )
-    mask = jnp.arange(BATCH) % 5 != 2
-    weight = jnp.asarray(rng.normal(size=BATCH), jnp.float32)
-    loss = functools.partial(info_nce, temperature=0.3)
 
-    def gradient(axis_name: str | None) -> Callable[..., Any]:
-        def total(views, negatives, mask, weight):
-            value = loss(views, mask=mask, negatives=negatives, axis_name=axis_name)
-            return (value * weight).sum(), value
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
-        def function(views, negatives, mask, weight):
-            slope, value = jax.grad(total, (0, 1), has_aux=True)(
-                views, negatives, mask, weight
-            )
-            return slope, value
-
-        return function
-
-    arguments = (views, negatives, mask, weight)
-    slope, value = jax.jit(gradient(None))(*arguments)
-    split = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), arguments)
-    found = {
-        "shard_map": jax.jit(mapped(gradient("data"), in_specs=P("data")))(*arguments),
-        "pmap": jax.pmap(gradient("data"), axis_name="data")(*split),
-        "vmap": jax.jit(jax.vmap(gradient("data"), axis_name="data"))(*split),
+    inputs = {
+        "aot": (Pair(*draw(2, BATCH)), Pair(*draw(2, BATCH))),
+        "aot_unpaired": (Pair(*draw(2, BATCH)), Pair(*draw(2, BATCH))),
+        "info_nce": (Views(*draw(2, BATCH, 5)), Views(*draw(2, DEVICES, 5))),
+        "kto": (draw(BATCH) + 1, draw(BATCH)),
     }
-    report = {}
-    for way, (own_slope, own_value) in found.items():
-        report[f"info_nce, {way}"] = distance(own_value, value)
-        pairs = zip(jax.tree.leaves(own_slope), jax.tree.leaves(slope), strict=True)
-        report[f"gradient of info_nce, {way}"] = max(distance(*pair) for pair in pairs)
-    return report
+    weights = {name: draw(BATCH) for name in inputs}
+    arguments = (inputs, weights, mask)
+    told = functools.partial(gradients, axis_name="data")
+    mapped = jax.shard_map(told, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    split = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), arguments)
+    expected = jax.jit(gradients)(*arguments)
+    found = {
+        "shard_map": jax.jit(mapped)(*arguments),
+        "pmap": jax.pmap(told, axis_name="data")(*split),
+        "vmap": jax.jit(jax.vmap(told, axis_name="data"))(*split),
+    }
+    return {
+        way: {
+            name: max(
+                map(distance, *map(jax.tree.leaves, (result[name], expected[name])))
+            )
+            for name in expected
+        }
+        for way, result in found.items()
+    }
+
+
+def gradients(
+    inputs: Inputs,
+    weights: Losses,
+    mask: jax.Array | None,
+    *,
+    axis_name: str | None = None,
+) -> dict[str, Any]:
+    """Each loss, and the gradient of its weighted sum by its own inputs."""
+
+    def total(inputs: Inputs) -> tuple[jax.Array, Losses]:
+        found = coupled(inputs, {"mask": mask, "axis_name": axis_name})
+        weighted = [(found[name] * weights[name]).sum() for name in found]
+        return jnp.stack(weighted).sum(), found
+
+    slopes, found = jax.grad(total, has_aux=True)(inputs)
+    return {name: (found[name], slopes[name]) for name in found}
+
+
+def coupled(inputs: Inputs, told: dict[str, Any]) -> Losses:
+    views, memory = inputs["info_nce"]
+    is_filled = memory.original[:, 0] > 0
+    policy, reference = inputs["kto"]
+    baseline = kto_baseline(policy, reference, **told)
+    return {
+        "aot": aot(*inputs["aot"], beta=0.5, label_smoothing=0.1, **told),
+        "aot_unpaired": aot_unpaired(*inputs["aot_unpaired"], beta=0.5, **told),
+        "info_nce": info_nce(
+            views, temperature=0.3, negatives=memory, negatives_mask=is_filled, **told
+        ),
+        "kto": kto(policy, reference, reference > 0, baseline, beta=0.5),
+    }
 
 
 def distances(found: Losses, expected: Losses) -> dict[str, float]:

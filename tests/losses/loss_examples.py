@@ -38,13 +38,14 @@ quickly = functools.partial(
 def call(
     name: str, inputs: Inputs, *, options: Mapping[str, Any] | None = None, **more
 ):
-    """The loss with its default options; KTO's baseline, where it is not given, is that
-    of the batch."""
+    """The loss with its default options, and `more`, which the table does not check;
+    KTO's baseline, where it is not given, is that of the batch."""
     loss, settings = find(name, options or {})
     if "baseline" in loss.inputs and "baseline" not in inputs:
         baseline = kto_baseline(inputs["policy"], inputs["reference"])
         inputs = {**inputs, "baseline": baseline}
-    return loss.function(*(inputs[each] for each in loss.inputs), **settings, **more)
+    given = (inputs[each] for each in loss.inputs)
+    return loss.function(*given, **{**settings, **more})
 
 
 def call_all(inputs: dict[str, Inputs]) -> dict[str, jax.Array]:

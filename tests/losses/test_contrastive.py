@@ -223,6 +223,27 @@ def test_further_negatives_are_as_if_in_the_batch_but_not_scored():
     np.testing.assert_allclose(loss, expected[:4], rtol=1e-5)
 
 
+def test_a_half_filled_memory_is_as_if_it_were_as_long_as_it_is_full():
+    """Of three negatives the last two are not there yet, and hold NaN."""
+    views, negatives = random_views(0, 4), random_views(1, 3)
+    is_filled = jnp.array([True, False, False])
+    memory = jax.tree.map(
+        lambda x: jnp.where(is_filled[:, None], x, jnp.nan), negatives
+    )
+
+    def total(memory, mask):
+        loss = info_nce(views, temperature=0.1, negatives=memory, negatives_mask=mask)
+        return loss.sum(), loss
+
+    slope, loss = jax.grad(total, has_aux=True)(memory, is_filled)
+    first = permuted(negatives, np.arange(1))
+    other_slope, expected = jax.grad(total, has_aux=True)(first, None)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    for ours, theirs in zip(slope, other_slope, strict=True):
+        np.testing.assert_allclose(ours[:1], theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(ours[1:], np.zeros((2, 5)))
+
+
 def test_random_negatives_are_coin_with_another_example():
     """Every example against the one before it: the mean over both of a batch of two is
     InfoNCE's, where all that is random is taken."""

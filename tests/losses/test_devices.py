@@ -5,8 +5,7 @@ devices or over microbatches.
 Losses that couple the examples of a batch do so over what one call sees. Of a batch
 that is sharded by the compiler it sees the whole, so they are the same too. Under vmap,
 pmap, shard_map and accumulation it sees a share: there they differ, and say so by
-`coupled`. `info_nce` gathers the others when it is told the axis; KTO's baseline is an
-input, to be taken over all; AOT has to be given the global batch.
+`coupled`. `info_nce`, AOT and KTO's baseline look at the others when told the axis.
 """
 
 from __future__ import annotations
@@ -68,10 +67,15 @@ def test_shares_of_a_batch_give_the_same_numbers(report, name, way):
     assert off > 1e-3 if LOSSES[name].coupled else off < TOLERANCE
 
 
-def test_coupled_losses_equal_the_global_ones_when_told_of_the_other_devices(report):
-    """And so do gradients of InfoNCE, which flow back to every device."""
-    assert len(report["gathered"]) == 7
-    assert all(off < TOLERANCE for off in report["gathered"].values())
+@pytest.mark.parametrize("padding", ["gathered", "gathered, padded"])
+def test_coupled_losses_equal_the_global_ones_when_told_of_the_other_devices(
+    report, padding
+):
+    """And so do their gradients, which flow back to every device."""
+    assert set(report[padding]) == {"shard_map", "pmap", "vmap"}
+    for losses in report[padding].values():
+        assert set(losses) == {"aot", "aot_unpaired", "info_nce", "kto"}
+        assert all(off < TOLERANCE for off in losses.values())
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Divergences: h is the derivative of f, and stays finite."""
 
+import functools
+import inspect
 import math
 
 import jax
@@ -9,7 +11,10 @@ import numpy as np
 import pytest
 
 from alignjax.losses import (
+    DIVERGENCES,
+    Pair,
     alpha_divergence,
+    dpo,
     forward_kl,
     jensen_shannon,
     reverse_kl,
@@ -81,6 +86,34 @@ def test_alpha_divergences_lie_between_the_two_kls():
     np.testing.assert_array_equal(alpha_divergence(1.0)(x), forward_kl(x))
     # 1e-4 x^2 / 2 off at most; expm1 keeps the digits.
     np.testing.assert_allclose(alpha_divergence(1e-4)(x), x, atol=2.1e-4)
+
+
+def test_equal_alphas_are_compiled_once():
+    """As static arguments; another alpha is another program."""
+    compiled = []
+
+    @functools.partial(jax.jit, static_argnames="divergence")
+    def loss(pair, divergence):
+        compiled.append(divergence)
+        return dpo(pair, pair, beta=0.1, divergence=divergence)
+
+    for alpha in (0.5, 0.5, 0.25, np.float64(0.25)):
+        loss(Pair(jnp.zeros(2), jnp.ones(2)), alpha_divergence(alpha))
+    assert compiled == [alpha_divergence(0.5), alpha_divergence(0.25)]
+
+
+def test_alpha_is_a_python_number():
+    """Beneath the annotation, which the tests check too."""
+    unchecked = inspect.unwrap(alpha_divergence)
+    with pytest.raises(ValueError, match="alpha must be a Python number, got a Array"):
+        unchecked(jnp.float32(0.5))
+    with pytest.raises(ValueError, match="compile once for each alpha"):
+        jax.jit(lambda alpha: unchecked(alpha)(jnp.zeros(2)))(0.5)
+
+
+def test_names_are_those_of_the_functions():
+    functions = (reverse_kl, forward_kl, jensen_shannon)
+    assert {h.__name__: h for h in functions} == DIVERGENCES
 
 
 @every_divergence

@@ -12,7 +12,7 @@ Where we differ by intent, and where TRL 0.24 differs from 1.16 (`compat`):
 | alpha divergence | coefficient 1 - alpha | the paper's alpha | as here, default 1 |
 | f-divergence elsewhere | refused | refused | partly ignored |
 | bco_pair | no shift | option `shift`, 0 | running mean of rewards |
-| WPO weight | not clamped | not clamped | minimum with 1 |
+| WPO weight of a pair | not clamped | not clamped | product, at most 1 |
 | LD-DPO | policy and reference | as 1.16 | policy only, prompt counted |
 | aot_unpaired | this name | this name | `aot_pair` |
 | aot | sorted in a microbatch | over what it is given | as 1.16 |
@@ -39,14 +39,12 @@ from alignjax.losses import (
     aot,
     bco,
     dpo,
-    exo,
     find,
     forward_kl,
     implicit_rewards,
     jensen_shannon,
     length_desensitized,
     nll,
-    robust_dpo,
     sequence_logprobs,
     sft,
     wpo_weight,
@@ -236,15 +234,6 @@ def test_shift_of_bco_is_the_running_mean_of_trl_0_24():
         np.testing.assert_allclose(loss, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("loss", "wrong"), [(exo, 0.0), (robust_dpo, 0.5)])
-def test_label_smoothing_without_meaning_is_refused(loss, wrong):
-    same = Pair(jnp.zeros(1), jnp.zeros(1))
-    with pytest.raises(
-        ValueError, match=f"{loss.__name__}: label_smoothing must be in"
-    ):
-        loss(same, same, beta=BETA, label_smoothing=wrong)
-
-
 def test_sft_of_each_sequence_is_not_trls_mean_over_tokens(golden):
     """5, 3, 4 and 2 tokens: a token of the last counts more in ours."""
     logprobs = token_pair(golden, "per_token_logps", np.float32).chosen
@@ -259,12 +248,16 @@ def test_sft_of_each_sequence_is_not_trls_mean_over_tokens(golden):
 
 
 def test_wpo_weight_is_not_clamped_as_in_trl_0_24(golden):
-    """There the minimum with 1 is taken: one of these eight is above."""
-    case = {"loss_type": "sigmoid", "e": 0.0}
+    """There the product of both weights is at most 1: of these four pairs one's is
+    above."""
     policy, reference, _ = scores(golden, np.float32)
     loss = dpo(policy, reference, beta=BETA)
-    weights = likeness(golden, np.float32)
-    assert max(map(float, jnp.concatenate(weights))) > 1.05
-    clamped = math.prod(jnp.minimum(weight, 1) for weight in weights)
-    trl = ours(golden, {**case, "wpo": True}, np.float32)
-    assert (clamped * loss).mean() < trl - 1e-3
+    chosen, rejected = likeness(golden, np.float32)
+    weight = chosen * rejected
+    assert (weight > 1).sum() == 1
+    case = {"loss_type": "sigmoid", "e": 0.0, "wpo": True}
+    found = ours(golden, case, np.float32)
+    np.testing.assert_allclose(found, (weight * loss).mean(), rtol=1e-6)
+    np.testing.assert_allclose(found, 0.428794, atol=1e-6)
+    clamped = jnp.minimum(weight, 1)
+    np.testing.assert_allclose((clamped * loss).mean(), 0.418372, atol=1e-6)

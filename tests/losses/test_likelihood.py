@@ -58,6 +58,12 @@ def test_length_desensitized_matches_hand_calculation():
     np.testing.assert_array_equal(sums.tokens, [2, 1, 0])
 
 
+def test_one_public_length_may_stand_for_all_sequences():
+    one = length_desensitized(LOGPROBS, MASK, 1, alpha=0.25)
+    each = length_desensitized(LOGPROBS, MASK, jnp.array([1, 1, 1]), alpha=0.25)
+    np.testing.assert_array_equal(one.total, each.total)
+
+
 @pytest.mark.parametrize(("alpha", "total"), [(1.0, [-3, -7, 0]), (0.0, [-1, 0, 0])])
 def test_alpha_is_the_weight_of_the_excess(alpha, total):
     """1: `sequence_logprobs`; 0: cut at the public length, here 1, 0 and 0."""

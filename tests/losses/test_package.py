@@ -12,11 +12,7 @@ import pytest
 
 import alignjax.losses
 
-MODULES = [
-    module.name
-    for module in pkgutil.iter_modules(alignjax.losses.__path__)
-    if module.name != "precision"
-]
+MODULES = [module.name for module in pkgutil.iter_modules(alignjax.losses.__path__)]
 
 
 def run(code: str) -> str:

@@ -5,6 +5,7 @@ The pair of most of them: log-ratios a = log 3 and b = -log 3, beta = 1, so that
 sigmoid(beta a) = sigmoid(-beta b) = 3/4.
 """
 
+import inspect
 import math
 
 import jax
@@ -95,6 +96,13 @@ def test_kto_has_no_gradient_through_the_baseline():
     slope, none = jax.grad(total, (0, 1))(jnp.full(2, LOG_3), jnp.float32(0))
     np.testing.assert_allclose(slope, [-3 / 16, 3 / 16], rtol=1e-6)
     assert none == 0
+
+
+def test_kto_refuses_labels_that_are_not_boolean():
+    """1 and -1 would both be true. Beneath the annotation, which tests check too."""
+    score = jnp.zeros(2)
+    with pytest.raises(ValueError, match="is_desirable must be boolean, got int32"):
+        inspect.unwrap(kto)(score, score, jnp.array([1, -1]), 0.0, beta=0.1)
 
 
 def test_kto_baseline_matches_hand_calculation():

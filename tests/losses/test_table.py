@@ -76,7 +76,7 @@ def test_entry_agrees_with_the_signature(name):
     assert loss.divergence == ("divergence" in keywords)
     assert set(loss.options) <= set(keywords)
     rest = set(keywords) - set(loss.options)
-    assert rest <= {"divergence", "mask", "negatives", "axis_name"}
+    assert rest <= {"divergence", "mask", "negatives", "negatives_mask", "axis_name"}
     assert all(keywords[each].default in (None, reverse_kl) for each in rest)
     for option, entry in loss.options.items():
         assert keywords[option].default in (inspect.Parameter.empty, entry.default)

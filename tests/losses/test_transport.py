@@ -82,6 +82,14 @@ def test_gradient_goes_to_the_pair_of_each_quantile(loss):
 
 
 @pytest.mark.parametrize("loss", [aot, aot_unpaired])
+@pytest.mark.parametrize("shape", [(), (4, 3)])
+def test_scores_that_are_not_of_one_batch_are_refused(loss, shape):
+    same = Pair(jnp.zeros(shape), jnp.zeros(shape))
+    with pytest.raises(ValueError, match=r"\[batch\], got shape \("):
+        loss(same, same, beta=0.1)
+
+
+@pytest.mark.parametrize("loss", [aot, aot_unpaired])
 def test_over_one_pair_it_is_dpo(loss):
     policy, reference = jax.tree.map(jnp.asarray, random_pairs(1))
     found = loss(policy, reference, beta=0.3, label_smoothing=0.1)
