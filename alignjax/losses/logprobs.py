@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Integer
 
 # A vocabulary sharded over this many devices, or a divisor, stays where it is.
 SHARDS = 16
@@ -27,11 +28,11 @@ class TokenStatistics(NamedTuple):
 def token_logprobs(
     hidden: Float[Array, "*t embed"],
     head: Float[Array, "embed vocab"],
-    targets: Int[Array, "*t"],
+    targets: Integer[Array, "*t"],
     *,
     softcap: float | None = None,
     temperature: float = 1.0,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = 512,
 ) -> Float[Array, "*t"]:
     """Log-probability of each target under softmax(hidden @ head).
 
@@ -79,11 +80,11 @@ def token_logprobs(
 def token_statistics(
     hidden: Float[Array, "*t embed"],
     head: Float[Array, "embed vocab"],
-    targets: Int[Array, "*t"],
+    targets: Integer[Array, "*t"],
     *,
     softcap: float | None = None,
     temperature: float = 1.0,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = 512,
 ) -> TokenStatistics:
     """`token_logprobs`, and what else the same logits tell, in the same pass.
 
@@ -93,10 +94,9 @@ def token_statistics(
         log_collision = log sum_v p(v)^2
         is_top = p(target) = max_v p(v)
 
-    The collision probability is the chance that two draws agree, minus the Renyi
-    entropy of order 2 as a logarithm; `wpo_weight` reads it (arXiv:2406.11827, eq. 6).
-    The gradient goes through `logprob` alone: the others have none. Under jit an output
-    that is not used is not computed.
+    `log_collision`, minus the Renyi entropy of order 2, is for `wpo_weight`. Gradients
+    go through `logprob` alone: the others have none. Under jit an output that is not
+    used is not computed.
 
     Args:
       hidden, head, targets, softcap, temperature, chunk_tokens: as `token_logprobs`.
@@ -116,8 +116,10 @@ def token_statistics(
     -0.9808 False
     """
     _check("token_statistics", softcap, temperature, chunk_tokens)
+    # As int32 first: a vocabulary's size wraps around in the narrow types of ids.
+    targets = jnp.asarray(targets).astype(jnp.int32)
     is_valid = (targets >= 0) & (targets < head.shape[-1])
-    ids = jnp.where(is_valid, targets, 0).astype(jnp.int32)
+    ids = jnp.where(is_valid, targets, 0)
     hidden = _flat(hidden, is_valid)
     found = _statistics(
         softcap,
@@ -145,16 +147,16 @@ def token_kl(
     mask: Bool[Array, "*t"] | None = None,
     softcap: float | None = None,
     temperature: float = 1.0,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = 512,
 ) -> Float[Array, "*t"]:
     """KL(reference || policy) of the next token at each position, for `tdpo`.
 
         q = softmax(reference logits), p = softmax(policy logits), both as in
         `token_logprobs`;  result = sum_v q(v) (log q(v) - log p(v))
 
-    Zeng et al. 2024, eq. 14 (arXiv:2404.11999). Chunks, precision and sharding are as
-    in `token_logprobs`. The gradient goes to the policy's `hidden` and `head`; the
-    reference has none.
+    The terms of the sequential KL of Zeng et al. 2024 (arXiv:2404.11999). Chunks,
+    precision and sharding as in `token_logprobs`. The gradient goes to the policy's
+    `hidden` and `head`; the reference has none.
 
     Args:
       hidden, head: of the policy, as `token_logprobs`.
@@ -190,6 +192,11 @@ def token_kl(
 def _check(
     function: str, softcap: float | None, temperature: float, chunk_tokens: int
 ) -> None:
+    if any(isinstance(x, Tracer) for x in (softcap, temperature)):
+        raise ValueError(
+            f"{function}: softcap and temperature must be numbers, not traced values; "
+            "make them static arguments of jit, or divide the hidden states instead"
+        )
     if chunk_tokens < 1:
         raise ValueError(f"{function}: expected chunk_tokens >= 1, got {chunk_tokens}")
     if not temperature > 0:
@@ -237,10 +244,6 @@ def _softmax(logits: Array, log_total: Array) -> Array:
     return jnp.exp(logits - log_total[:, None])
 
 
-def _one_hot(targets: Array, ids: Array, dtype: np.dtype) -> Array:
-    return (targets[:, None] == ids).astype(dtype)
-
-
 def _map_tokens(function: Callable, chunks: int, *arrays: Array):
     """Maps a function of arrays [n, ...] over chunks of arrays [tokens, ...].
 
@@ -266,35 +269,35 @@ def _head_gradient(
 ) -> Array:
     """hidden.T @ error, where error(ids, *heads' columns) is [tokens, len(ids)].
 
-    The columns are taken as [shards, width], of which a block is [shards, size]: each
-    device's own. The last block begins early if need be, and repeats some columns.
+    The columns are taken as [shards, width], of which a block is [shards, size]: some
+    of each device's own. The last block begins early if need be: it repeats columns.
     """
     embed, vocab = heads[0].shape
     shards = math.gcd(vocab, SHARDS)
     width = vocab // shards
     size = -(-width // chunks)
+    starts = jnp.minimum(jnp.arange(0, width, size, jnp.int32), width - size)
+    ids = jnp.arange(vocab, dtype=jnp.int32)
 
-    def block(x: Array, start: Array) -> Array:
+    def columns(x: Array, start: Array) -> Array:
         x = x.reshape(*x.shape[:-1], shards, width)
         x = jax.lax.dynamic_slice_in_dim(x, start, size, axis=-1)
         return x.reshape(*x.shape[:-2], shards * size)
 
-    def fill(i: Array, gradient: Array) -> Array:
-        start = jnp.minimum(i * size, width - size)
-        ids = block(jnp.arange(vocab, dtype=jnp.int32), start)
-        columns = error(ids, *(block(head, start) for head in heads))
-        columns = jax.lax.dot(hidden.astype(columns.dtype).T, columns)
-        columns = columns.astype(gradient.dtype).reshape(embed, shards, size)
-        return jax.lax.dynamic_update_slice_in_dim(gradient, columns, start, axis=-1)
+    def fill(gradient: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        start, ids = block
+        errors = error(ids, *(columns(head, start) for head in heads))
+        filled = jax.lax.dot(hidden.astype(errors.dtype).T, errors)
+        filled = filled.astype(gradient.dtype).reshape(embed, shards, size)
+        return jax.lax.dynamic_update_slice_in_dim(gradient, filled, start, 2), None
 
     gradient = jnp.zeros((embed, shards, width), heads[0].dtype)
     gradient = _vary_like(gradient, hidden)
-    gradient = jax.lax.fori_loop(0, -(-width // size), fill, gradient)
-    return gradient.reshape(embed, vocab)
+    blocks = starts, jax.vmap(columns, (None, 0))(ids, starts)
+    return jax.lax.scan(fill, gradient, blocks)[0].reshape(embed, vocab)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _statistics(
+def _all_statistics(
     softcap: float | None,
     temperature: float,
     chunks: int,
@@ -314,17 +317,19 @@ def _statistics_forward(softcap, temperature, chunks, hidden, head, targets):
         target = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
         highest = logits.max(axis=1)
         below = logits - highest[:, None]
-        total = jnp.exp(below).sum(axis=1)
-        log_total = highest + jnp.log(total)
+        odds = jnp.exp(below)  # to the likeliest token; total * softmax
+        total = odds.sum(axis=1)
+        log_total = jnp.log(total)
         found = TokenStatistics(
-            logprob=target - log_total,
-            entropy=jnp.log(total) - (below * jnp.exp(below)).sum(axis=1) / total,
-            log_collision=jnp.log(jnp.exp(2 * below).sum(axis=1)) - 2 * jnp.log(total),
+            logprob=target - highest - log_total,
+            entropy=log_total - (odds * below).sum(axis=1) / total,
+            log_collision=jnp.log((odds**2).sum(axis=1)) - 2 * log_total,
             is_top=target >= highest,
         )
-        aim = _one_hot(targets, jnp.arange(head.shape[1]), logits.dtype)
-        error = (aim - _softmax(logits, log_total)) * slope
-        return found, log_total, jax.lax.dot(error, head.astype(error.dtype).T)
+        is_target = targets[:, None] == jnp.arange(head.shape[1], dtype=jnp.int32)
+        error = (jnp.where(is_target, total[:, None], 0) - odds) * slope
+        hidden_slope = jax.lax.dot(error, head.astype(error.dtype).T)
+        return found, highest + log_total, hidden_slope / total[:, None]
 
     found, log_total, slopes = _map_tokens(score, chunks, hidden, targets)
     return found, (hidden, head, targets, log_total, slopes)
@@ -336,18 +341,18 @@ def _statistics_backward(softcap, temperature, chunks, residuals, gradients):
 
     def error(ids, head):
         logits, slope = _logits(softcap, temperature, hidden, head)
-        aim = _one_hot(targets, ids, logits.dtype)
-        return gradient * (aim - _softmax(logits, log_total)) * slope
+        one_hot = (targets[:, None] == ids).astype(logits.dtype)
+        return gradient * (one_hot - _softmax(logits, log_total)) * slope
 
     head_gradient = _head_gradient(error, chunks, hidden, head)
     return (gradient * slopes).astype(hidden.dtype), head_gradient, None
 
 
+_statistics = jax.custom_vjp(_all_statistics, nondiff_argnums=(0, 1, 2))
 _statistics.defvjp(_statistics_forward, _statistics_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _divergence(
+def _divergences(
     softcap: float | None,
     temperature: float,
     chunks: int,
@@ -397,4 +402,5 @@ def _divergence_backward(softcap, temperature, chunks, residuals, gradient):
     return (gradient * slopes).astype(hidden.dtype), head_gradient, None, None
 
 
+_divergence = jax.custom_vjp(_divergences, nondiff_argnums=(0, 1, 2))
 _divergence.defvjp(_divergence_forward, _divergence_backward)

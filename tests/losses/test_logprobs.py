@@ -2,6 +2,7 @@
 """token_logprobs and token_statistics: the dense numbers, without its logits."""
 
 import functools
+import inspect
 import math
 
 import jax
@@ -11,7 +12,12 @@ import pytest
 from jax.test_util import check_grads
 from jax.typing import DTypeLike
 
-from alignjax.losses import TokenStatistics, token_logprobs, token_statistics
+from alignjax.losses import (
+    TokenStatistics,
+    logprobs,
+    token_logprobs,
+    token_statistics,
+)
 
 ROWS, TIME, EMBED, VOCAB = 3, 7, 8, 29
 OPTIONS: list[dict[str, float]] = [{}, {"softcap": 2.0, "temperature": 0.7}]
@@ -278,7 +284,7 @@ def test_vmap_equals_a_loop():
 
 
 def compiled(function, tokens, argnums=(), embed=16, vocab=4096, chunk_tokens=32):
-    """Values of all tokens, or, given argnums, the gradients of their sum."""
+    """Values of all tokens, or, given argnums, their sum and its gradients."""
     score = functools.partial(function, chunk_tokens=chunk_tokens)
 
     def total(hidden, head, targets):
@@ -289,7 +295,7 @@ def compiled(function, tokens, argnums=(), embed=16, vocab=4096, chunk_tokens=32
         jax.ShapeDtypeStruct((embed, vocab), jnp.float32),
         jax.ShapeDtypeStruct((tokens,), jnp.int32),
     )
-    evaluated = jax.grad(total, argnums) if argnums != () else score
+    evaluated = jax.value_and_grad(total, argnums) if argnums != () else score
     return jax.jit(evaluated).lower(*shapes).compile()
 
 
@@ -358,19 +364,18 @@ def test_a_size_that_dense_cannot_hold_runs():
 def test_only_the_products_that_are_asked_for_are_computed():
     """Logits | d hidden | logits again, d head: 1, 2, 3 or 4 products of 2^22 flops.
 
-    Everything else is less than 8 flops a logit, of which there are 2^17.
+    Everything else is less than half a product: 16 flops a logit.
     """
-    product, rest = 2 * 16 * 2**17, 8 * 2**17
+    product = 2 * 16 * 2**17
     for argnums, products in [((), 1), (0, 2), (1, 3), ((0, 1), 4)]:
         cost = flops(compiled(token_logprobs, 256, argnums))
-        assert products * product < cost < products * product + rest
+        assert products < cost / product < products + 0.5
 
 
 def test_frozen_head_allocates_no_gradient():
-    """16 * 4096 floats, but for a few bytes of loop counters."""
-    trained, frozen = (compiled(token_logprobs, 256, x) for x in [(0, 1), 0])
-    assert temporary_bytes(trained) > temporary_bytes(frozen)
-    assert trained.memory_analysis().output_size_in_bytes > 4 * 16 * 4096
+    """It would be 256 * 4096 floats, 4 MiB. Twice a chunk's logits are 1 MiB."""
+    frozen = compiled(token_logprobs, 256, 0, embed=256)
+    assert temporary_bytes(frozen) < 3 * 2**20
 
 
 def test_logprobs_do_not_pay_for_the_other_statistics():
@@ -390,6 +395,7 @@ def test_logprobs_do_not_pay_for_the_other_statistics():
         assert alone == first < everything - 2 * 2**17
     text = compiled(token_logprobs, 256).as_text()
     # The largest logit, the sum of exponentials; none of x p, none of p^2.
+    assert text is not None
     assert text.count(" reduce(") == 2
 
 
@@ -405,3 +411,26 @@ def test_impossible_options_are_refused(options, message):
     hidden, head, targets, _ = example()
     with pytest.raises(ValueError, match=f"token_statistics: expected {message}"):
         token_logprobs(hidden, head, targets, **options)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "vocab"),
+    [(jnp.uint8, 256), (jnp.int8, 128), (jnp.uint16, 1 << 16), (jnp.int16, 1 << 15)],
+)
+def test_narrow_ids_count_the_vocabulary_right(dtype, vocab):
+    """The size does not fit the type of the ids; all logits 0: -log(vocab)."""
+    ids = jnp.array([0, 1, 100], dtype)
+    logprobs = token_logprobs(jnp.ones((3, 2)), jnp.zeros((2, vocab)), ids)
+    np.testing.assert_allclose(logprobs, np.full(3, -np.log(vocab)), rtol=1e-6)
+
+
+def test_traced_temperatures_are_refused_in_one_line():
+    # Without the type checker of the tests, which refuses such a temperature itself.
+    unchecked = inspect.unwrap(logprobs._check)
+
+    def check(temperature):
+        unchecked("token_logprobs", None, temperature, 256)
+        return temperature
+
+    with pytest.raises(ValueError, match="must be numbers, not traced values"):
+        jax.jit(check)(1.0)

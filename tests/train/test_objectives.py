@@ -235,8 +235,9 @@ def test_coin_pools_prompt_and_answer_as_asked():
     outcome = objective(
         "coin", batch(*COUPLE), options={"temperature": 0.5}, pooling="mean"
     )
-    i, j = losses.Views(pooled[:1], pooled[1:2]), losses.Views(pooled[2:3], pooled[3:])
-    expected = losses.coin(*jax.tree.map(jnp.asarray, (i, j)), temperature=0.5)
+    states = jnp.asarray(pooled)
+    i, j = losses.Views(states[:1], states[1:2]), losses.Views(states[2:3], states[3:])
+    expected = losses.coin(i, j, temperature=0.5)
     assert mean(outcome, "contrastive") == pytest.approx(float(expected[0]), rel=1e-5)
 
 
