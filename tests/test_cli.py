@@ -104,7 +104,10 @@ def change(path: Path, **fields: Any) -> None:
         ),
         (["train.yaml", "batch.rows=0"], "batch: rows must be > 0, got 0"),
         (["train.yaml", "seed=-1"], "seed must be in [0, 2^32), got -1"),
-        (["train.yaml", "objective.name=ppo"], "no objective 'ppo' (known: sft, dpo"),
+        (
+            ["train.yaml", "objective.name=ppo"],
+            "no objective 'ppo'; did you mean 'sppo'? (known",
+        ),
         (
             ["train.yaml", "objective.options.beta=-1"],
             "objective: options.beta: must be",

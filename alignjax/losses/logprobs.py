@@ -178,14 +178,11 @@ def token_kl(
     shape = hidden.shape[:-1]
     if mask is None:
         mask = jnp.ones(shape, bool)
-    reference = _flat(reference_hidden, mask), reference_head
-    policy = _flat(hidden, mask), head
-    inputs = [
-        functools.reduce(_vary_like, (*policy, *reference), x)
-        for x in (*policy, *jax.lax.stop_gradient(reference))
-    ]
-    chunks = max(1, -(-math.prod(shape) // chunk_tokens))
-    divergence = _divergence(softcap, temperature, chunks, *inputs)
+    policy, reference = _flat(hidden, mask), _flat(reference_hidden, mask)
+    arrays = policy, head, reference, reference_head
+    arrays = [functools.reduce(_vary_like, arrays, x) for x in arrays]
+    chunks = max(1, -(-mask.size // chunk_tokens))
+    divergence = _divergence(softcap, temperature, chunks, *arrays)
     return jnp.where(mask, divergence.reshape(shape), 0)
 
 
@@ -297,14 +294,7 @@ def _head_gradient(
     return jax.lax.scan(fill, gradient, blocks)[0].reshape(embed, vocab)
 
 
-def _all_statistics(
-    softcap: float | None,
-    temperature: float,
-    chunks: int,
-    hidden: Array,
-    head: Array,
-    targets: Array,
-) -> TokenStatistics:
+def _all_statistics(softcap, temperature, chunks, hidden, head, targets):
     """[tokens, embed], [embed, vocab], [tokens] to statistics, each [tokens]."""
     return _statistics_forward(softcap, temperature, chunks, hidden, head, targets)[0]
 
