@@ -173,9 +173,9 @@ def resolve(
     near = difflib.get_close_matches(model, MODELS, 1)
     raise ValueError(
         f"{model!r} is not a model"
-        + (f"; did you mean {near[0]!r}?" if near else ";")
-        + f" Give a name ({', '.join(MODELS)}), a folder that exists, or a hub id "
-        "(org/name)"
+        + (f"; did you mean {near[0]!r}?" if near else "")
+        + f" (expected {', '.join(MODELS)}, a folder that exists, or a hub id like "
+        "org/name)"
     )
 
 
