@@ -124,6 +124,22 @@ def train(config: TrainConfig, **options: Any) -> dict[str, Any]:
     )
 
 
+def train_with_a_stop(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of step 6 finds no room; then the same command again."""
+    write = loop.JsonlWriter.write
+
+    def full(self: Any, row: Any) -> None:
+        if row["step"] == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+        write(self, row)
+
+    monkeypatch.setattr(loop.JsonlWriter, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(config)
+    monkeypatch.undo()
+    train(config)
+
+
 def metrics(out: str | Path) -> list[dict[str, Any]]:
     """The rows without the times."""
     lines = (Path(out) / "metrics.jsonl").read_text().splitlines()
@@ -459,18 +475,7 @@ def test_a_moving_reference_is_part_of_the_checkpoints(make, monkeypatch, tmp_pa
     config = make(reference=follow, batch=batch, max_steps=6)
     whole = dataclasses.replace(config, out=str(tmp_path / "whole"))
     train(whole)
-    write = loop.JsonlWriter.write
-
-    def full(self: Any, row: Any) -> None:
-        if row["step"] == 6:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
-        write(self, row)
-
-    monkeypatch.setattr(loop.JsonlWriter, "write", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        train(config)
-    monkeypatch.undo()
-    train(config)
+    train_with_a_stop(config, monkeypatch)
     assert metrics(config.out) == metrics(whole.out)
     assert not (tmp_path / "run" / "reference").exists()
     margins = [row["margin"] for row in metrics(whole.out)]
@@ -543,20 +548,9 @@ def test_coin_trains_on_the_couples_of_a_dataset(clean_coin):
 
 
 def test_coin_ends_the_same_after_a_stop(clean_coin, monkeypatch, tmp_path):
-    """The row of step 6 finds no room; checkpoint 4 is there; the rest is the same."""
+    """Checkpoint 4 is there; the rest is the same."""
     config = dataclasses.replace(clean_coin, out=str(tmp_path / "run"))
-    write = loop.JsonlWriter.write
-
-    def full(self: Any, row: Any) -> None:
-        if row["step"] == 6:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
-        write(self, row)
-
-    monkeypatch.setattr(loop.JsonlWriter, "write", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        train(config)
-    monkeypatch.undo()
-    train(config)
+    train_with_a_stop(config, monkeypatch)
     assert metrics(config.out) == metrics(clean_coin.out)
     adapter = "adapter/adapter_model.safetensors"
     mine, theirs = (Path(c.out) / adapter for c in (config, clean_coin))
