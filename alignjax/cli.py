@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import alignjax
+from alignjax import cli_sampling
 
 _EXAMPLES = """\
 examples:
@@ -21,6 +22,8 @@ examples:
   alignjax train configs/dpo.yaml optimizer.learning_rate=1e-5
   alignjax eval configs/eval.yaml --model path/to/model
   alignjax report runs/quickstart
+  alignjax sample prompts.jsonl --model smollm2 --out answers.jsonl
+  alignjax chat --model smollm2
 
 Models are kept in $ALIGNJAX_HOME (default: alignjax in the user's cache folder).
 """
@@ -122,18 +125,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("run", type=Path, metavar="RUN", help="a pipeline's folder")
     report.add_argument("--samples", type=int, default=12, help="answers shown")
+
+    sample = _command(
+        commands,
+        "sample",
+        _sample,
+        "sample answers to a file of prompts; continues where it stopped",
+        epilog=cli_sampling.SAMPLE_EXAMPLES,
+    )
+    cli_sampling.add_sample(sample)
+
+    chat = _command(
+        commands,
+        "chat",
+        _chat,
+        "talk with a model in the terminal",
+        epilog=cli_sampling.CHAT_EXAMPLES,
+    )
+    cli_sampling.add_chat(chat)
     return parser
 
 
 def _command(
-    commands: Any, name: str, function: Any, text: str, example: str = ""
+    commands: Any,
+    name: str,
+    function: Any,
+    text: str,
+    example: str = "",
+    epilog: str | None = None,
 ) -> argparse.ArgumentParser:
     command = f"alignjax {name}"
     parser = commands.add_parser(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        epilog=_CONFIG.format(command=command, example=example) if example else None,
+        epilog=_CONFIG.format(command=command, example=example) if example else epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(function=function)
@@ -285,6 +311,18 @@ def _report(arguments: argparse.Namespace) -> int:
         print(line)
     print(f"report: {out}")
     return 0
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    return cli_sampling.sample(
+        arguments, resolve=_resolve, start_jax=_start_jax, say=_say
+    )
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    return cli_sampling.chat(
+        arguments, resolve=_resolve, start_jax=_start_jax, say=_say
+    )
 
 
 if __name__ == "__main__":

@@ -111,13 +111,14 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     return [
-        _row(line, f"{path}:{number}")
+        parse_line(line, f"{path}:{number}")
         for number, line in enumerate(path.read_bytes().split(b"\n"), start=1)
         if line.strip()
     ]
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
+def parse_line(line: bytes, where: str) -> dict[str, Any]:
+    """The object on one line; `where` names the line in errors. See `read_jsonl`."""
     try:
         row = json.loads(
             line.decode("utf-8"),
@@ -162,7 +163,7 @@ def _kept(path: Path, resume_step: int) -> tuple[int, int]:
     last, size = -1, 0
     *lines, _torn = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
-        step = _row(line, f"{path}:{number}").get("step")
+        step = parse_line(line, f"{path}:{number}").get("step")
         if type(step) is not int or step <= last:
             raise ValueError(
                 f"{path}:{number}: expected an integer step greater than {last}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -16,11 +17,22 @@ class Progress:
 
     with Progress("training", total=60) as progress:
         progress.update(done, note="loss 0.69")
+
+    Where the work knows better how long the rest takes, `estimate` gives it in seconds,
+    None where nothing can be said yet.
     """
 
-    def __init__(self, label: str, *, total: int, stream: TextIO | None = None):
+    def __init__(
+        self,
+        label: str,
+        *,
+        total: int,
+        stream: TextIO | None = None,
+        estimate: Callable[[], float | None] | None = None,
+    ):
         self.label, self.total = label, total
         self.stream = stream or sys.stderr
+        self._estimate = estimate
         self._started = self._printed = time.monotonic()
         self._first = 0
         self._done = 0
@@ -70,7 +82,17 @@ class Progress:
 
     def _remaining(self, now: float) -> str:
         new = self._done - self._first
-        if new <= 0 or self._done >= self.total:
+        if self._done >= self.total:
             return ""
-        seconds = (now - self._started) / new * (self.total - self._done)
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
+        if self._estimate is not None:
+            seconds = self._estimate()
+        elif new > 0:
+            seconds = (now - self._started) / new * (self.total - self._done)
+        else:
+            seconds = None
+        if seconds is None:
+            return ""
+        minutes, rest = divmod(int(seconds), 60)
+        if minutes < 60:
+            return f"{minutes}:{rest:02d} left"
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} left"

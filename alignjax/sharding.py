@@ -16,10 +16,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
 
+Rules = tuple[tuple[str, PartitionSpec], ...]
+
 # The first pattern that matches a parameter's path decides. Kernels are
 # [layer, in, out]: columns go to tensor where heads or units are made, rows where they
 # are summed up again.
-RULES: tuple[tuple[str, PartitionSpec], ...] = (
+RULES: Rules = (
     (r"(^|/)(embedding|head)$", PartitionSpec("tensor", "fsdp")),
     (
         r"blocks/(query|key|value|gate|up)/kernel$",
@@ -32,6 +34,17 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     ),
     (r"blocks/(out|down)/lora_a$", PartitionSpec(None, "tensor", None)),
     (r"blocks/\w+/lora_[ab]$", PartitionSpec()),
+    (r"norm/weight$", PartitionSpec()),
+)
+
+# To decode, each replica has all weights at hand, and kernels are [out, in].
+DECODE_RULES: Rules = (
+    (r"(^|/)(embedding|head)$", PartitionSpec("tensor")),
+    (r"/(query|key|value|gate|up)/kernel$", PartitionSpec("tensor")),
+    (r"/(out|down)/kernel$", PartitionSpec(None, "tensor")),
+    (r"/(query|key|value|gate|up)/lora_b$", PartitionSpec(None, "tensor")),
+    (r"/(out|down)/lora_a$", PartitionSpec("tensor")),
+    (r"/lora_[ab]$", PartitionSpec()),
     (r"norm/weight$", PartitionSpec()),
 )
 
@@ -55,6 +68,26 @@ def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def local_mesh(*, tensor: int = 1) -> Mesh:
+    """The mesh over the devices of this process, for a sampler: `tensor` of them share
+    a copy of the weights, and there are as many copies as that leaves.
+
+    Raises:
+      ValueError: `tensor` does not divide the number of devices.
+    """
+    devices = jax.local_devices()
+    if tensor < 1 or len(devices) % tensor:
+        raise ValueError(
+            f"tensor must divide the number of devices, {len(devices)}, got {tensor}"
+        )
+    return jax.make_mesh(
+        (len(devices) // tensor, 1, tensor),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices,
+    )
+
+
 def shard(params: Any, mesh: Mesh) -> Any:
     """Places every parameter as the table says.
 
@@ -64,11 +97,21 @@ def shard(params: Any, mesh: Mesh) -> Any:
     return jax.device_put(params, shardings(params, mesh))
 
 
-def shardings(params: Any, mesh: Mesh) -> Any:
+def shardings(params: Any, mesh: Mesh, *, rules: Rules = RULES) -> Any:
     """The sharding of every parameter: a tree like `params`."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh)), params
+        lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh, rules)), params
     )
+
+
+def shard_to_decode(params: Any, mesh: Mesh) -> Any:
+    """Places prepared parameters (`Model.prepare`): split over tensor, whole on each
+    of its other axes.
+
+    Raises:
+      ValueError: no rule matches a parameter; names its path.
+    """
+    return jax.device_put(params, shardings(params, mesh, rules=DECODE_RULES))
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
@@ -106,9 +149,9 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(whole, tree)
 
 
-def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh) -> PartitionSpec:
+def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh, rules: Rules) -> PartitionSpec:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    for pattern, spec in RULES:
+    for pattern, spec in rules:
         if re.search(pattern, name):
             return _divisible(spec, leaf.shape, mesh)
     raise ValueError(

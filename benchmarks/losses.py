@@ -17,18 +17,17 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from alignjax.losses import token_kl, token_logprobs, token_statistics
+from timing import record
 
 Function = Callable[..., jax.Array]
 
@@ -73,7 +72,7 @@ def main() -> None:
                     "temporary_mib": _temporary_mib(compiled[system]),
                     "dtype": str(example.hidden.dtype),
                     "jax": jax.__version__,
-                    "machine": _machine(),
+                    "machine": record.machine(),
                     "date": datetime.now(UTC).date().isoformat(),
                 }
                 print(json.dumps(line), flush=True)
@@ -172,17 +171,6 @@ def _temporary_mib(compiled: jax.stages.Compiled) -> int:
     memory = compiled.memory_analysis()
     assert memory is not None
     return round(memory.temp_size_in_bytes / 2**20)
-
-
-def _machine() -> str:
-    """Processor and number of cores, or the accelerator."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return device.device_kind
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [x.split(":")[1].strip() for x in lines if x.startswith("model name")]
-    return f"{(*models, 'CPU')[0]}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

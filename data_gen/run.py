@@ -41,11 +41,20 @@ Tasks = dict[str, list[Seed]]  # by split
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """The local engine: answers in progress at once, tokens of prompt and answer."""
+    """The local engine.
+
+    Args:
+      slots: answers in progress at once.
+      context: tokens of prompt and answer together, at most.
+      dtype: of weights and activations, "float32" or "bfloat16".
+      share: samples of a prompt that read one copy of its keys and values; above 1 it
+        pays where every request has at least so many samples.
+    """
 
     slots: int = 16
     context: int = 512
     dtype: str = "float32"
+    share: int = 1
 
 
 @dataclass(frozen=True)
@@ -266,6 +275,7 @@ def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:
         slots=config.engine.slots,
         context=config.engine.context,
         dtype=config.engine.dtype,
+        share=config.engine.share,
     )
 
 

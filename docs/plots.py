@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of docs/losses.md: each loss and its slope over the margin.
+"""The pictures of the docs.
 
-    python docs/plots.py    # writes docs/images/losses.svg, the same bytes every time
+    python docs/plots.py    # writes docs/images/*.svg, the same bytes every time
 
-The losses come from the table, called with its defaults, so a new one is drawn as soon
-as its family has a place in FAMILIES.
+losses.svg: each loss and its slope over the margin. The losses come from the table,
+called with its defaults, so a new one is drawn as soon as its family has a place in
+FAMILIES.
+
+slots.svg: the sampler's busy slots over time, as `benchmarks/sampling.py uneven` found
+them.
 """
 
 from __future__ import annotations
 
-import sys
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +29,8 @@ from matplotlib.figure import Figure
 
 from alignjax.losses import LOSSES, Pair, Ranking
 
-PICTURE = Path(__file__).parent / "images" / "losses.svg"
+IMAGES = Path(__file__).parent / "images"
+SLOTS = Path(__file__).parent.parent / "benchmarks" / "results" / "slots.json"
 # Six panels a row, the last of the 24 for the legend.
 FAMILIES = {
     "preference": "of the margin",
@@ -96,12 +104,10 @@ def curves(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.asarray(loss), np.asarray(slope), np.asarray(fallen)
 
 
-def draw(path: Path) -> None:
+def draw_losses(path: Path) -> None:
     names = plotted()
-    # Text stays text; ids do not depend on the moment.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "alignjax"}):
-        rows = -(-(len(names) + 1) // COLUMNS)
-        figure = Figure(figsize=(11, 2 * rows + 0.4), facecolor="white")
+    rows = -(-(len(names) + 1) // COLUMNS)
+    with _svg(path, height=2 * rows + 0.4) as figure:
         panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True).ravel()
         before = ""
         for panel, (name, family) in zip(panels, names.items(), strict=False):
@@ -114,6 +120,66 @@ def draw(path: Path) -> None:
         _legend(panels[len(names)])
         figure.supxlabel("margin of the rewards, beta (a - b)", fontsize=9, y=0.012)
         figure.subplots_adjust(0.035, 0.08, 0.995, 0.95, wspace=0.08, hspace=0.5)
+
+
+def draw_slots(path: Path) -> None:
+    """A panel for each run: busy slots in the decoding calls, with the prefill calls
+    below."""
+    measured = json.loads(SLOTS.read_text())
+    runs = measured["runs"]
+    with _svg(path, height=1.9 * len(runs) + 0.5) as figure:
+        panels = figure.subplots(len(runs), sharey=True, squeeze=False).ravel()
+        for panel, run in zip(panels, runs, strict=True):
+            _slots_panel(panel, run)
+        panels[-1].set_xlabel("seconds", fontsize=9)
+        figure.subplots_adjust(0.045, 0.5 / (1.9 * len(runs) + 0.5), 0.995, 0.92)
+        figure.subplots_adjust(hspace=0.55)
+
+
+def _slots_panel(panel: Axes, run: Mapping[str, Any]) -> None:
+    start, wall, busy = np.array(run["decode"]).T
+    x = np.stack([start, start + wall], axis=1).ravel() / 1000
+    panel.fill_between(x, np.repeat(busy, 2), color=BLUE, alpha=0.25, linewidth=0)
+    panel.plot(x, np.repeat(busy, 2), color=BLUE, linewidth=0.9)
+    panel.axhline(run["slots"], color="#999999", linewidth=0.8, linestyle=(0, (3, 2)))
+    start, wall, _ = np.array(run["prefill"]).T
+    gap = np.full(len(start), np.nan)  # lifts the pen
+    x = np.stack([start, start + wall, gap], axis=1).ravel() / 1000
+    below = np.full(len(x), -0.09 * run["slots"])
+    panel.plot(x, below, color=ORANGE, linewidth=5, solid_capstyle="butt")
+    samples = "one sample" if run["n"] == 1 else f"{run['n']} samples"
+    panel.set_title(
+        f"{samples} of each prompt: {run['useful_share']:.0%} of the slots' steps "
+        "became tokens",
+        fontsize=10,
+        loc="left",
+        pad=6,
+    )
+    top, end = run["slots"], np.sum(run["decode"][-1][:2]) / 1000
+    panel.set(xlim=(0, end), ylim=(-0.16 * top, 1.08 * top), yticks=(0, top // 2, top))
+    panel.tick_params(length=2, colors=GREY, labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color("#999999")
+    for right, text, color in ((90, "busy slots", BLUE), (0, "prefill calls", ORANGE)):
+        panel.annotate(
+            text,
+            (1, 1),
+            (-right, 6),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            color=color,
+            fontsize=9,
+        )
+
+
+@contextmanager
+def _svg(path: Path, *, height: float) -> Iterator[Figure]:
+    """A figure that is saved there: text stays text, and neither ids nor anything else
+    depends on the moment."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "alignjax"}):
+        figure = Figure(figsize=(11, height), facecolor="white")
+        yield figure
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
@@ -158,4 +224,5 @@ def _legend(panel: Axes) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE)
+    draw_losses(IMAGES / "losses.svg")
+    draw_slots(IMAGES / "slots.svg")

@@ -19,7 +19,7 @@ from alignjax import cli, fetch, whole_file
 HEAVY = (
     "jax numpy flax optax orbax pyarrow transformers tokenizers matplotlib rich yaml"
 )
-COMMANDS = ("fetch", "pipeline", "train", "eval", "report")
+COMMANDS = ("fetch", "pipeline", "train", "eval", "report", "sample", "chat")
 
 
 def test_help_is_quick_and_imports_nothing_heavy(root):
@@ -50,6 +50,8 @@ def test_each_command_has_help(command, capsys):
     assert f"usage: alignjax {command}" in shown
     if command in ("pipeline", "train", "eval"):
         assert f"  alignjax {command} CONFIG " in shown  # an example of a setting
+    if command in ("sample", "chat"):
+        assert f"examples:\n  alignjax {command} " in shown
 
 
 def test_the_version_is_told(capsys):

@@ -169,7 +169,7 @@ def test_the_picture_has_a_panel_of_every_loss_that_reads_responses():
 
 def test_the_picture_is_what_its_script_draws(tmp_path):
     """Byte for byte, with the locked matplotlib. `python docs/plots.py` renews it."""
-    runpy.run_path(str(PLOTS))["draw"](tmp_path / "losses.svg")
+    runpy.run_path(str(PLOTS))["draw_losses"](tmp_path / "losses.svg")
     assert (tmp_path / "losses.svg").read_bytes() == PICTURE.read_bytes()
 
 

@@ -77,6 +77,23 @@ def test_nothing_done_gives_no_estimate(clock: Clock):
     assert stream.getvalue() == "training 0/10  \n"
 
 
+def test_the_work_may_know_better_how_long_the_rest_takes(clock: Clock):
+    """Nothing, then 65 minutes and a second, where the rate would say 0:00."""
+    stream = Stream()
+    estimates = [None, 3901.0]
+    with Progress(
+        "sampling", total=3, stream=stream, estimate=lambda: estimates.pop(0)
+    ) as progress:
+        for done in (1, 2, 3):
+            clock.now += 5
+            progress.update(done, note=f"{done} tokens")
+    assert stream.getvalue().splitlines() == [
+        "sampling 1/3  1 tokens",
+        "sampling 2/3  2 tokens  1:05:01 left",
+        "sampling 3/3  3 tokens",
+    ]
+
+
 def test_a_terminal_gets_a_bar_with_label_count_and_note():
     stream = Terminal()
     with Progress("[eval] a", total=2, stream=stream) as progress:

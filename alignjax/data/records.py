@@ -161,7 +161,7 @@ def _record(row: Mapping[str, Any], where: str, number: int) -> Record:
     """A record from a row of any layout."""
     negatives: Sequence[Answer] = ()
     if row.get("messages") is not None and row.get("chosen") is None:
-        messages = _messages(row["messages"], f"{where}: messages")
+        messages = parse_messages(row["messages"], f"{where}: messages")
         if len(messages) < 2 or messages[-1].role != "assistant":
             raise ValueError(
                 f"{where}: messages must hold a prompt and end with the assistant's "
@@ -216,7 +216,7 @@ def _trl(
         prompt = (Message("user", text),)
     else:
         turns = [
-            _messages(answer, f"{where}: {name}")
+            parse_messages(answer, f"{where}: {name}")
             for name, answer in zip(names, answers, strict=True)
         ]
         shared = 0
@@ -259,10 +259,15 @@ def _shared_text(answers: Sequence[str], where: str) -> tuple[str, list[str]]:
 def _prompt(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
     if row.get("prompt") is None:
         raise ValueError(f"{where}: field 'prompt' is missing")
-    return _messages(row["prompt"], f"{where}: prompt")
+    return parse_messages(row["prompt"], f"{where}: prompt")
 
 
-def _messages(value: Any, where: str) -> tuple[Message, ...]:
+def parse_messages(value: Any, where: str) -> tuple[Message, ...]:
+    """A conversation from a text, which becomes a user's turn, or from messages.
+
+    Raises:
+      ValueError: it is neither; says which part of `where` is wrong.
+    """
     if isinstance(value, str):
         return (Message("user", value),)
     if not isinstance(value, list) or not value:
@@ -281,7 +286,7 @@ def _answer(value: Any, where: str, name: str) -> Answer:
     if isinstance(value, str):
         return _given(value, where, name)
     if isinstance(value, list):
-        turns = _messages(value, f"{where}: {name}")
+        turns = parse_messages(value, f"{where}: {name}")
         if len(turns) != 1 or turns[0].role != "assistant":
             raise ValueError(
                 f"{where}: {name}: expected one assistant turn after the prompt"

@@ -60,6 +60,8 @@ class Tokenizer:
       bos_id: None where the vocabulary has none.
       vocab_size: largest id + 1.
       special_tokens: id of each special token.
+      byte_values: the byte of each id that stands for one (sentencepiece's fallback,
+        whose rows of bytes are decoded together); empty for other tokenizers.
       chat_template: Jinja source, or None.
       fingerprint: sha256 (hex) of tokenizer.json and the template.
     """
@@ -83,6 +85,7 @@ class Tokenizer:
         self.bos_id = plain.token_to_id(roles.get("bos_token", ""))
         self.vocab_size: int = max(plain.get_vocab(with_added_tokens=True).values()) + 1
         self.special_tokens = {token.content: i for i, token in special.items()}
+        self.byte_values = _byte_values(plain)
         self.chat_template = chat_template
         self.fingerprint = fingerprint
         self._plain, self._slotted = plain, slotted
@@ -320,6 +323,16 @@ def _roles(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def _optional(path: Path) -> dict[str, Any]:
     return json_file.read(path, limit=MAX_TOKENIZER) if path.is_file() else {}
+
+
+def _byte_values(tokenizer: tokenizers.Tokenizer) -> dict[int, int]:
+    if '"ByteFallback"' not in tokenizer.to_str():
+        return {}
+    found = {
+        index: re.fullmatch("<0x([0-9A-Fa-f]{2})>", token)
+        for token, index in tokenizer.get_vocab().items()
+    }
+    return {index: int(match[1], 16) for index, match in found.items() if match}
 
 
 def _pattern(tokens: Iterable[tuple[str, str, str]]) -> re.Pattern[str]:

@@ -290,11 +290,18 @@ def _generate(
         for ask in asks
     ]
     sampler = Sampler(
-        model, params, tokenizer, slots=config.slots, context=config.context
+        model,
+        params,
+        tokenizer,
+        slots=config.slots,
+        context=config.context,
+        answer=config.max_new_tokens,
     )
     found: dict[str, Result] = {}
     with Progress(label, total=len(requests)) as progress:
         for result in sampler.generate(requests):
+            if result.finish_reason == "refused":
+                raise ValueError(f"{label}, prompt {result.id}: {result.reason}")
             found[result.id] = result
             progress.update(len(found))
     return found

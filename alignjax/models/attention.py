@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over rows that hold prompts with several responses, and over a cache.
+"""Attention over rows that hold prompts with several responses.
 
 Which token sees which is data, never a matrix: token i sees token j iff they share a
 group, j <= i, and branch[j] is 0 (the prompt) or branch[i] (the same response).
@@ -33,22 +33,11 @@ class Blocks(NamedTuple):
 
 
 class Visibility(NamedTuple):
-    """Who sees whom. Give `blocks` where responses share prompts in long rows; give
-    `lengths` (filled entries of each row, before this call) together with a cache.
-    `horizon` bounds, statically, how much of a cache can be filled after this call."""
+    """Who sees whom. Give `blocks` where responses share prompts in long rows."""
 
     group: Int[Array, "row time"]
     branch: Int[Array, "row time"]
     blocks: Blocks | None = None
-    lengths: Int[Array, " row"] | None = None
-    horizon: int | None = None
-
-
-class LayerCache(NamedTuple):
-    """Keys and values of one layer, [row, kv_heads, time, head_dim] each."""
-
-    keys: Float[Array, "row kv_heads context head_dim"]
-    values: Float[Array, "row kv_heads context head_dim"]
 
 
 def visible(
@@ -68,20 +57,13 @@ def attend(
     key: Float[Array, "row time kv_heads head_dim"],
     value: Float[Array, "row time kv_heads head_dim"],
     visibility: Visibility,
-    cache: LayerCache | None = None,
-) -> tuple[Float[Array, "row time heads head_dim"], LayerCache | None]:
-    """Scaled dot-product attention under `visibility`; grouped key/value heads.
-
-    Returns:
-      The mixed values, and the cache with this call's keys and values written in.
-    """
-    if cache is not None:
-        return _attend_cached(query, key, value, visibility, cache)
+) -> Float[Array, "row time heads head_dim"]:
+    """Scaled dot-product attention under `visibility`; grouped key/value heads."""
     if visibility.blocks is not None:
-        return _attend_blocks(query, key, value, visibility.blocks), None
+        return _attend_blocks(query, key, value, visibility.blocks)
     mask = visible(visibility.group, visibility.branch)
     key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-    return _mix(query, key, value, mask), None
+    return _mix(query, key, value, mask)
 
 
 def _attend_blocks(query, key, value, blocks: Blocks):
@@ -104,23 +86,6 @@ def _attend_blocks(query, key, value, blocks: Blocks):
     )
     mixed = mixed.reshape(row, block * length, *query.shape[2:])
     return jnp.take_along_axis(mixed, blocks.home[:, :, None, None], axis=1)
-
-
-def _attend_cached(query, key, value, visibility: Visibility, cache: LayerCache):
-    """Writes this call's keys and values at `lengths`, then attends to the prefix."""
-    row, time = query.shape[:2]
-    lengths = visibility.lengths
-    assert lengths is not None, "a cache needs visibility.lengths"
-    slots = lengths[:, None] + jnp.arange(time)  # [row, time]
-    rows = jnp.arange(row)[:, None]
-    cache = LayerCache(
-        cache.keys.at[rows, :, slots].set(key, mode="drop"),
-        cache.values.at[rows, :, slots].set(value, mode="drop"),
-    )
-    horizon = visibility.horizon or cache.keys.shape[2]
-    mask = jnp.arange(horizon) <= slots[:, :, None]
-    keys, values = cache.keys[:, :, :horizon], cache.values[:, :, :horizon]
-    return _mix(query, keys, values, mask), cache
 
 
 def _mix(

@@ -17,12 +17,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from alignjax.models.attention import LayerCache, Visibility, attend
+from alignjax.models import cache as caches
+from alignjax.models.attention import Visibility, attend
+from alignjax.models.cache import LayerCache, Prefill, Step, Store
 from alignjax.models.rope import RopeScaling, cosine_sine, rotate
 
 Params = dict[str, Any]
 LINEAR = ("query", "key", "value", "out", "gate", "up", "down")  # maps of a block
 Cache = tuple[LayerCache, ...]
+Call = Prefill | Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Linear(nnx.Module):
 
     The low-rank product is kept apart from the kernel: with a frozen kernel the
     backward pass then never forms the [in, out] weight gradient.
+
+    With features first it takes [in, n], by a kernel that lies [out, in].
     """
 
     def __init__(
@@ -97,11 +102,13 @@ class Linear(nnx.Module):
             )
             self.lora_b = nnx.Param(jnp.zeros((config.layers, rank, size_out)))
 
-    def __call__(self, x: Float[Array, "*n inner"]) -> Float[Array, "*n outer"]:
-        out = x @ self.kernel[...]
+    def __call__(self, x: Array, *, features: int = -1) -> Array:
+        kernel = self.kernel[...]
+        out = x @ kernel if features else kernel @ x
         if self.scale:
             a, b = self.lora_a[...].astype(x.dtype), self.lora_b[...].astype(x.dtype)
-            out = out + self.scale * ((x @ a) @ b)
+            low = (x @ a) @ b if features else b.T @ (a.T @ x)
+            out = out + self.scale * low
         return out
 
 
@@ -112,11 +119,12 @@ class RMSNorm(nnx.Module):
         self.weight = nnx.Param(jnp.ones(shape, config.dtype))
         self.eps = config.norm_eps
 
-    def __call__(self, x: Float[Array, "*n embed"]) -> Float[Array, "*n embed"]:
+    def __call__(self, x: Array, *, features: int = -1) -> Array:
         x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean_square = jnp.mean(x32 * x32, axis=-1, keepdims=True)
+        mean_square = jnp.mean(x32 * x32, axis=features, keepdims=True)
         normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
-        return normed.astype(x.dtype) * self.weight[...]
+        weight = self.weight[...]
+        return normed.astype(x.dtype) * (weight if features else weight[:, None])
 
 
 class Block(nnx.Module):
@@ -142,8 +150,8 @@ class Block(nnx.Module):
         x: Float[Array, "row time embed"],
         angles: tuple[Array, Array],
         visibility: Visibility,
-        cache: LayerCache | None = None,
-    ) -> tuple[Float[Array, "row time embed"], LayerCache | None]:
+    ) -> Float[Array, "row time embed"]:
+        """The block over whole sequences: training and scoring."""
         c = self.config
         row, time, _ = x.shape
         h = self.attention_norm(x)
@@ -151,11 +159,35 @@ class Block(nnx.Module):
         key = self.key(h).reshape(row, time, c.kv_heads, c.head_dim)
         value = self.value(h).reshape(row, time, c.kv_heads, c.head_dim)
         query, key = rotate(query, *angles), rotate(key, *angles)
-        mixed, cache = attend(query, key, value, visibility, cache)
+        mixed = attend(query, key, value, visibility)
         x = x + self.out(mixed.reshape(row, time, c.heads * c.head_dim))
         h = self.mlp_norm(x)
-        x = x + self.down(jax.nn.silu(self.gate(h)) * self.up(h))
-        return x, cache
+        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h))
+
+    def extend(
+        self,
+        x: Float[Array, "embed tokens"],
+        angles: tuple[Array, Array],
+        call: Call,
+        cache: LayerCache,
+    ) -> tuple[Float[Array, "embed tokens"], LayerCache]:
+        """The same over the next tokens of sequences that are cached."""
+        c = self.config
+        row, time = angles[0].shape[:2]
+
+        def heads(linear: Linear) -> Float[Array, "row time heads head_dim"]:
+            out = linear(h, features=0).reshape(-1, c.head_dim, row, time)
+            return out.transpose(2, 3, 0, 1)
+
+        h = self.attention_norm(x, features=0)
+        query, key, value = heads(self.query), heads(self.key), heads(self.value)
+        query, key = rotate(query, *angles), rotate(key, *angles)
+        mixed, cache = caches.attend(query, key, value, call, cache)
+        mixed = mixed.transpose(2, 3, 0, 1).reshape(-1, row * time)
+        x = x + self.out(mixed, features=0)
+        h = self.mlp_norm(x, features=0)
+        gated = jax.nn.silu(self.gate(h, features=0)) * self.up(h, features=0)
+        return x + self.down(gated, features=0), cache
 
 
 class Decoder(nnx.Module):
@@ -177,15 +209,19 @@ class Decoder(nnx.Module):
 class Model(NamedTuple):
     """What objectives and the sampler take: functions of a nested dict of arrays.
 
-    `apply(params, tokens, positions, visibility, cache=None)` returns `Output`;
-    `output_head(params)` the [embed, vocab] matrix whose product with a hidden state
-    scores the next token. A hand-written or Linen model fits by giving the same.
+    `apply(params, tokens, positions, visibility)` returns `Output`;
+    `apply(prepare(params), tokens, positions, call, cache)` the same for the next
+    tokens of cached sequences, where `call` is a `cache.Prefill` or `cache.Step`;
+    `output_head(params)`, of either, the [embed, vocab] matrix whose product with a
+    hidden state scores the next token. A hand-written or Linen model fits by giving
+    the same; `apply` without a cache is enough to train and to score.
     """
 
     config: DecoderConfig
     apply: Callable[..., Output]
     output_head: Callable[[Params], Float[Array, "embed vocab"]]
     softcap: float | None = None
+    prepare: Callable[[Params], Params] = dict
 
 
 def build(config: DecoderConfig) -> Model:
@@ -199,39 +235,49 @@ def build(config: DecoderConfig) -> Model:
         params: Params,
         tokens: Int[Array, "row time"],
         positions: Int[Array, "row time"],
-        visibility: Visibility,
+        visibility: Visibility | Call,
         cache: Cache | None = None,
     ) -> Output:
-        x = params["embedding"][tokens]
         angles = cosine_sine(
             positions, config.head_dim, config.rope_theta, config.rope_scaling
         )
+        x = params["embedding"][tokens]
+        norm = nnx.merge(norm_graph, params["norm"])
+        if cache is not None:
+            assert not isinstance(visibility, Visibility)
+            return extend(params["blocks"], x, angles, visibility, cache, norm)
+        assert isinstance(visibility, Visibility)
 
-        def run(x, layer_params, layer_cache):
+        def run(x, layer_params):
+            return nnx.merge(graph, layer_params)(x, angles, visibility), None
+
+        if config.remat:
+            run = jax.checkpoint(run)
+        x, _ = jax.lax.scan(run, x, params["blocks"])
+        return Output(norm(x), None)
+
+    def extend(blocks, x, angles, call: Call, cache: Cache, norm: RMSNorm) -> Output:
+        # The layers are unrolled: a scan would copy each layer's weights and cache
+        # out of the stack at every decoded token (measured: 273 against 329 tokens/s
+        # at 64 rows of a 135M model on two cores). Features lie first: few tokens
+        # times [in, out] kernels take 68 ms, [out, in] kernels times few tokens 55
+        # (32 tokens through the same model).
+        row, time = x.shape[:2]
+        x = x.reshape(row * time, -1).T
+        # Else XLA computes each cosine again in every head of every layer.
+        angles = jax.lax.optimization_barrier(angles)
+        written = []
+        for layer_params, layer_cache in zip(blocks, cache, strict=True):
             block = nnx.merge(graph, layer_params)
-            return block(x, angles, visibility, layer_cache)
-
-        if cache is None:
-            if config.remat:
-                run = jax.checkpoint(run)
-            x, _ = jax.lax.scan(
-                lambda x, layer: run(x, layer, None), x, params["blocks"]
-            )
-        else:
-            # With a cache the layers are unrolled: a scan would copy each layer's
-            # weights and cache out of the stack at every decoded token (measured:
-            # 273 against 329 tokens/s at 64 rows of a 135M model on two cores).
-            written = []
-            for layer, layer_cache in zip(layers(params), cache, strict=True):
-                x, layer_cache = run(x, layer, layer_cache)
-                written.append(layer_cache)
-            cache = tuple(written)
-        return Output(nnx.merge(norm_graph, params["norm"])(x), cache)
+            x, layer_cache = block.extend(x, angles, call, layer_cache)
+            written.append(layer_cache)
+        hidden = norm(x, features=0).T.reshape(row, time, -1)
+        return Output(hidden, tuple(written))
 
     def output_head(params: Params) -> Float[Array, "embed vocab"]:
         return params["embedding" if config.is_tied else "head"].T
 
-    return Model(config, apply, output_head)
+    return Model(config, apply, output_head, prepare=prepare)
 
 
 def init(config: DecoderConfig, *, key: Array) -> Params:
@@ -245,31 +291,55 @@ def abstract(config: DecoderConfig) -> Params:
     return jax.eval_shape(lambda key: init(config, key=key), jax.random.key(0))
 
 
-def layers(params: Params) -> tuple[Params, ...]:
-    """One dict per layer; the stack is split unless `unstack` has done so already."""
+def prepare(params: Params) -> Params:
+    """The form to decode with: one dict per layer, kernels transposed to [out, in]."""
     blocks = params["blocks"]
-    if isinstance(blocks, tuple):
-        return blocks
     depth = jax.tree.leaves(blocks)[0].shape[0]
-    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], blocks) for i in range(depth))
+
+    def layer(index: int) -> Params:
+        return {
+            name: {
+                part: leaf[index].T if part == "kernel" else leaf[index]
+                for part, leaf in module.items()
+            }
+            for name, module in blocks.items()
+        }
+
+    return {**params, "blocks": tuple(layer(index) for index in range(depth))}
 
 
-def unstack(params: Params) -> Params:
-    """The same parameters with one array per layer: the form to decode with."""
-    return {**params, "blocks": layers(params)}
+def empty_cache(
+    config: DecoderConfig,
+    *,
+    prompts: int,
+    prompt_tokens: int,
+    prompt_block: int,
+    answers: int,
+    answer_tokens: int,
+    answer_block: int,
+    dtype: str | None = None,
+) -> Cache:
+    """Zeroed stores for some prompts and answers of up to so many tokens.
 
+    Args:
+      prompt_block, answer_block: tokens of a block of the stores.
+      dtype: of keys and values: the model's unless "int8".
+    """
 
-def empty_cache(config: DecoderConfig, rows: int, context: int) -> Cache:
-    """Zeroed keys and values for `rows` sequences of up to `context` tokens."""
-    shape = (rows, config.kv_heads, context, config.head_dim)
+    def store(rows: int, tokens: int, block: int) -> Store:
+        return caches.empty_store(
+            rows=rows,
+            tokens=tokens,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            block=block,
+            dtype=dtype or config.dtype,
+        )
+
     return tuple(
-        LayerCache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
+        LayerCache(
+            store(prompts, prompt_tokens, prompt_block),
+            store(answers, answer_tokens, answer_block),
+        )
         for _ in range(config.layers)
     )
-
-
-def cache_bytes(config: DecoderConfig, rows: int, context: int) -> int:
-    """Memory that `empty_cache` takes, in bytes."""
-    itemsize = jnp.dtype(config.dtype).itemsize
-    entries = rows * config.kv_heads * context * config.head_dim
-    return 2 * config.layers * entries * itemsize

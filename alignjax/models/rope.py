@@ -61,7 +61,9 @@ def rotate(
     sine: Float[Array, "row time half"],
 ) -> Float[Array, "row time heads head_dim"]:
     """Rotates each pair (x[i], x[i + head_dim / 2]) by its angle, in float32."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cosine, sine = cosine[..., None, :], sine[..., None, :]
-    turned = (first * cosine - second * sine, second * cosine + first * sine)
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+    halves = x.reshape(*x.shape[:-1], 2, -1).astype(jnp.float32)
+    # The other half comes by reversal: XLA's CPU backend runs a concatenation of
+    # halves element by element (85 against 10 microseconds for 32 tokens).
+    other = halves[..., ::-1, :] * jnp.stack([-sine, sine], axis=-2)[..., None, :, :]
+    turned = halves * cosine[..., None, None, :] + other
+    return turned.reshape(x.shape).astype(x.dtype)

@@ -1,64 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Continuous batching: a fixed number of slots, refilled as their answers finish."""
+"""Continuous batching: requests stream in, answers stream out as they finish.
+
+One round takes in requests while slots are free, stores their prompts, seats their
+samples, and decodes a chunk of steps; docs/sampling.md has a picture.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, NamedTuple
 
-import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh
 
-from alignjax.models import decoder
-from alignjax.models.decoder import Cache, Model, Params
-from alignjax.sampling import decode
-from alignjax.sampling.requests import Request, Result
-
-_BUCKET = 32  # prompts are padded to a multiple of this
-_PREFILL_ROWS = 2  # prompts trickle in; a wider call would mostly compute padding
-_CHUNK = 8  # decoding steps between two looks at what finished
+from alignjax.models.decoder import Model, Params
+from alignjax.sampling.requests import FinishReason, Request, Result
+from alignjax.sampling.runner import Runner
+from alignjax.sampling.seating import Seating
+from alignjax.sampling.shapes import shapes
+from alignjax.sampling.state import State
+from alignjax.sampling.text import AnswerText, TextCodec
 
 
-@runtime_checkable
-class TextCodec(Protocol):
-    """What the sampler needs of a tokenizer."""
+class Piece(NamedTuple):
+    """New text of an answer in progress."""
 
-    eos_ids: tuple[int, ...]
+    id: str
+    sample: int
+    text: str
 
-    def decode(self, ids: list[int]) -> str: ...
 
+class Tick(NamedTuple):
+    """What one call of the device did, for profiles and pictures.
 
-@dataclasses.dataclass
-class _Prompt:
-    """A prefilled prompt that waits for slots: `row` of `cache`."""
+    Attributes:
+      wall_s: how long it took.
+      busy, slots: slots that held an answer, and all of them.
+      tokens: of prompts that were stored, or of answers, as far as they are kept.
+    """
 
-    request: Request
-    cache: Cache
-    row: int
-    next_sample: int = 0
+    kind: Literal["prefill", "decode"]
+    wall_s: float
+    busy: int
+    slots: int
+    tokens: int
 
 
 @dataclasses.dataclass
 class _Answer:
-    """An answer in progress, in one slot."""
+    """An answer in progress."""
 
     request: Request
     sample: int
+    text: AnswerText | None  # where somebody waits for a stop text or watches
     tokens: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
 
 
 class Sampler:
-    """Owns the cache of `slots` answers of up to `context` tokens, prompt included.
+    """Answers requests with the slots of one or more replicas.
 
-    The samples of one request share one prefill. A request's tokens depend on the
-    request, the weights and (slots, context), not on its neighbours or their order.
+    A request's tokens depend on the request, the weights and the sampler's shapes
+    (slots, share, prompts, prefill_tokens, cache_dtype, size of the tensor axis), not
+    on other requests, their order, or the number of replicas.
 
     Attributes:
-      steps, useful: slot-steps decoded, and those that ended up in an answer.
+      shapes: what was compiled in.
+      steps, useful: slot-steps decoded, and those that became tokens of an answer.
+      on_tick: called after every call of the device.
     """
 
     def __init__(
@@ -69,38 +81,73 @@ class Sampler:
         *,
         slots: int = 64,
         context: int = 256,
+        answer: int | None = None,
+        share: int = 1,
+        prompts: int | None = None,
+        prefill_tokens: int | None = None,
+        chunk: int | None = None,
+        cache_dtype: str | None = None,
+        mesh: Mesh | None = None,
+        memory_bytes: int | None = None,
     ):
-        """Allocates the cache: `decoder.cache_bytes(model.config, slots, context)`.
+        """Allocates the cache, after a look at the memory that it takes.
+
+        Args:
+          params: in the form to train with; a copy in the form to decode with is
+            kept, so drop yours where memory is short.
+          slots, context, answer, share, prompts, prefill_tokens, chunk, cache_dtype:
+            as in `Shapes`; slots and prompts are rounded up to a multiple of 8 unless
+            they are 1. What is left out is chosen for the platform, `answer` and
+            `prompts` so that any request that fits the context is taken.
+          mesh: of devices of this process; each of its data and fsdp devices is a
+            replica with slots of its own, and tensor splits the weights.
+          memory_bytes: that each device may take; default: what it has free.
 
         Raises:
-          ValueError: no slot, or more context than the model has positions.
+          ValueError: a number out of range, more context than the model has
+            positions, or not enough memory.
         """
-        if slots < 1:
-            raise ValueError(f"slots must be > 0, got {slots}")
+        self.shapes = shapes(
+            slots=slots,
+            context=context,
+            answer=answer,
+            share=share,
+            prompts=prompts,
+            prefill_tokens=prefill_tokens,
+            chunk=chunk,
+            cache_dtype=cache_dtype,
+        )
         if context > model.config.context:
             raise ValueError(
                 f"context {context} exceeds the model's {model.config.context}"
             )
         self.model, self.codec = model, codec
-        self.params = decoder.unstack(params)
-        self.slots, self.context = slots, context
+        self._runner = Runner(
+            model, params, self.shapes, mesh=mesh, memory_bytes=memory_bytes
+        )
         self.steps = self.useful = 0
-        self._cache = decoder.empty_cache(model.config, slots, context)
-        self._state = _idle(slots)
-        self._answers: list[_Answer | None] = [None] * slots
+        self.on_tick: Callable[[Tick], None] | None = None
+        self._observe: Callable[[Piece], None] | None = None
         self._is_busy = False
+        self._reset()
 
-    def generate(self, requests: Iterable[Request | None]) -> Iterator[Result]:
+    def generate(
+        self,
+        requests: Iterable[Request | None],
+        *,
+        observe: Callable[[Piece], None] | None = None,
+    ) -> Iterator[Result]:
         """Streams results as answers finish, in no particular order.
 
         Args:
           requests: taken one by one as slots become free. None means "nothing at the
             moment": the iterator is asked again after further results, so requests
-            may depend on earlier results.
+            may depend on earlier results. One that cannot be done comes back as `n`
+            results that are "refused" with the reason: it does not fit the context,
+            an id is not in the vocabulary, or the model's scores are not finite.
+          observe: called with the text of each answer as it grows.
 
         Raises:
-          ValueError: prompt and answer do not fit `context`, or an id is not in the
-            vocabulary; names the request. The answers in progress are lost.
           RuntimeError: an earlier stream of this sampler is neither exhausted nor
             closed, or `requests` gave None while no answer was in progress.
         """
@@ -108,180 +155,223 @@ class Sampler:
             raise RuntimeError(
                 "this sampler is generating already; exhaust or close that stream first"
             )
-        self._is_busy = True
+        self._is_busy, self._observe = True, observe
         try:
-            yield from self._generate(iter(requests))
+            yield from self._rounds(iter(requests))
         finally:
             self._is_busy = False
-            self._answers = [None] * self.slots
-            self._state = _idle(self.slots)
+            self._reset()
 
-    def _generate(self, incoming: Iterator[Request | None]) -> Iterator[Result]:
-        waiting: deque[_Prompt] = deque()
+    def _rounds(self, incoming: Iterator[Request | None]) -> Iterator[Result]:
+        refused: deque[Result] = deque()
         is_open = True
         while True:
-            free = sum(answer is None for answer in self._answers)
-            open_samples = sum(p.request.n - p.next_sample for p in waiting)
-            while is_open and open_samples < free:
-                batch, is_open = self._take(incoming, free - open_samples)
-                if not batch:
-                    break
-                prefilled = self._prefill(batch)
-                waiting.extend(prefilled)
-                open_samples += sum(p.request.n for p in prefilled)
-            if waiting and free:
-                self._insert(waiting)
-            if all(answer is None for answer in self._answers):
+            is_open = is_open and self._take_in(incoming, refused)
+            yield from _drained(refused)
+            self._store_prompts()
+            self._seat()
+            if any(seating.busy_slots for seating in self._seatings):
+                yield from self._decode()
+            elif not any(seating.filling() for seating in self._seatings):
                 if not is_open:
                     return
-                raise RuntimeError(
-                    "the request iterator gave nothing while no answer was in "
-                    "progress; it must end, or give a request"
-                )
-            yield from self._decode()
+                if not self._may_ask_again:
+                    raise RuntimeError(
+                        "the request iterator gave nothing while no answer was in "
+                        "progress; it must end, or give a request"
+                    )
 
-    def _take(
-        self, incoming: Iterator[Request | None], samples: int
-    ) -> tuple[list[Request], bool]:
-        """Up to a prefill batch of requests with `samples` samples or just above."""
-        batch: list[Request] = []
-        while len(batch) < _PREFILL_ROWS and sum(r.n for r in batch) < samples:
+    def _take_in(
+        self, incoming: Iterator[Request | None], refused: deque[Result]
+    ) -> bool:
+        """Takes requests while a replica has room; false when there are no more."""
+        self._may_ask_again = False
+        while True:
+            with_room = [seating for seating in self._seatings if seating.has_room]
+            if not with_room:
+                return True
             try:
                 request = next(incoming)
             except StopIteration:
-                return batch, False
+                return False
             if request is None:
-                break
-            needed = len(request.tokens) + request.settings.max_new_tokens
-            if needed > self.context:
-                raise ValueError(
-                    f"request {request.id}: prompt of {len(request.tokens)} tokens and "
-                    f"max_new_tokens={request.settings.max_new_tokens} need {needed}, "
-                    f"the sampler's context is {self.context}"
-                )
-            vocab = self.model.config.vocab
-            if not 0 <= min(request.tokens) <= max(request.tokens) < vocab:
-                raise ValueError(
-                    f"request {request.id}: a prompt token is not in the model's "
-                    f"vocabulary of {vocab}; is the tokenizer that of the model?"
-                )
-            batch.append(request)
-        return batch, True
-
-    def _prefill(self, batch: list[Request]) -> list[_Prompt]:
-        """Computes the prompts' keys and values, a call per bucket. The last prompt
-        token is left to the first decoding step, which predicts from it."""
-        by_bucket: dict[int, list[Request]] = {}
-        for request in batch:
-            bucket = -(-len(request.tokens) // _BUCKET) * _BUCKET
-            by_bucket.setdefault(min(bucket, self.context), []).append(request)
-        prompts = []
-        for bucket, members in by_bucket.items():
-            tokens = np.zeros((_PREFILL_ROWS, bucket), np.int32)
-            for row, request in enumerate(members):
-                tokens[row, : len(request.tokens)] = request.tokens
-            cache = decode.prefill(self.params, jnp.asarray(tokens), model=self.model)
-            prompts.extend(
-                _Prompt(request, cache, row) for row, request in enumerate(members)
+                return True
+            reason = self._objection(request)
+            if reason:
+                refused.extend(_refusals(request, reason))
+                # What is refused may lead to other requests: give it out first.
+                self._may_ask_again = True
+                return True
+            max(with_room, key=lambda each: each.free_slots - each.open_samples).add(
+                request
             )
-        return prompts
 
-    def _insert(self, waiting: deque[_Prompt]) -> None:
-        """Fills free slots with samples of waiting prompts, prefill call by call."""
-        free = deque(i for i, answer in enumerate(self._answers) if answer is None)
-        state = {name: np.array(x) for name, x in self._state._asdict().items()}
-        while waiting and free:
-            cache = waiting[0].cache
-            slots = np.full(self.slots, self.slots, np.int32)  # out of range: dropped
-            rows = np.zeros(self.slots, np.int32)
-            count = 0
-            while waiting and free and waiting[0].cache is cache:
-                prompt = waiting[0]
-                slot, request = free.popleft(), prompt.request
-                slots[count], rows[count] = slot, prompt.row
-                count += 1
+    def _objection(self, request: Request) -> str:
+        """Why a request cannot be done; empty if it can."""
+        size, wanted = len(request.tokens), request.settings.max_new_tokens
+        if size + wanted > self.shapes.context:
+            return (
+                f"prompt of {size} tokens and max_new_tokens={wanted} need "
+                f"{size + wanted}, the sampler's context is {self.shapes.context}"
+            )
+        if wanted > self.shapes.answer:
+            return (
+                f"max_new_tokens={wanted} exceeds the {self.shapes.answer} tokens that "
+                "the sampler keeps room for (answer)"
+            )
+        vocab = self.model.config.vocab
+        if not 0 <= min(request.tokens) <= max(request.tokens) < vocab:
+            return (
+                f"a prompt token is not in the model's vocabulary of {vocab}; is the "
+                "tokenizer that of the model?"
+            )
+        settings = request.settings
+        named = [token for token, _ in settings.logit_bias] + [*settings.banned]
+        if named and max(named) >= vocab:
+            return (
+                f"logit_bias or banned names id {max(named)}, the model's vocabulary "
+                f"has {vocab}"
+            )
+        return ""
+
+    def _store_prompts(self) -> None:
+        """Stores prompts, a call per bucket, until all are there; while most slots
+        are busy, a prompt that takes several calls lets them go on in between."""
+        while True:
+            filling = [seating.filling() for seating in self._seatings]
+            first = next((rows[0][1] for rows in filling if rows), None)
+            if first is None:
+                return
+            bucket = self.shapes.bucket(first.missing)
+            jobs = [
+                [job for job in rows if self.shapes.bucket(job[1].missing) == bucket][
+                    : self.shapes.rows(bucket)
+                ]
+                for rows in filling
+            ]
+            started = time.perf_counter()
+            tokens = self._runner.prefill(bucket, jobs)
+            self._tick("prefill", started, tokens)
+            busy = sum(seating.busy_slots for seating in self._seatings)
+            is_long = any(row.missing for rows in jobs for _, row in rows)
+            if is_long and 2 * busy >= len(self._answers):
+                return
+
+    def _seat(self) -> None:
+        """Gives free slots to the samples of stored prompts."""
+        copied = []
+        for replica, seating in enumerate(self._seatings):
+            seated, copies = seating.seat()
+            copied.append(copies)
+            for slot, row, seat, request, sample in seated:
+                self._state.put(
+                    slot, request, sample, replica=replica, row=row, seat=seat
+                )
+                at = replica * self.shapes.slots + slot
                 settings = request.settings
-                state["token"][slot] = request.tokens[-1]
-                state["length"][slot] = len(request.tokens) - 1
-                state["index"][slot] = 0
-                state["seed"][slot] = request.seed
-                state["sample"][slot] = prompt.next_sample
-                state["temperature"][slot] = settings.temperature
-                state["top_k"][slot] = settings.top_k
-                state["top_p"][slot] = settings.top_p
-                self._answers[slot] = _Answer(request, prompt.next_sample)
-                prompt.next_sample += 1
-                if prompt.next_sample == request.n:
-                    waiting.popleft()
-            self._cache = decode.insert(
-                self._cache, cache, jnp.asarray(slots), jnp.asarray(rows)
-            )
-        self._state = decode.Slots(**{k: jnp.asarray(v) for k, v in state.items()})
+                if settings.repetition_penalty != 1 or settings.presence_penalty:
+                    self._runner.remember(at, request.tokens)
+                is_read = bool(settings.stop) or self._observe is not None
+                text = AnswerText(self.codec, settings.stop) if is_read else None
+                self._answers[at] = _Answer(request, sample, text)
+        if any(copied):
+            self._runner.copy_prompts(copied)
 
     def _decode(self) -> Iterator[Result]:
         """Decodes a chunk and gives back the answers that it finished."""
-        self._cache, state, chunk = decode.decode(
-            self.params, self._cache, self._state, model=self.model, steps=_CHUNK
-        )
-        tokens, logprobs = np.asarray(chunk.tokens), np.asarray(chunk.logprobs)
-        for slot, answer in enumerate(self._answers):
-            self.steps += _CHUNK
+        started = time.perf_counter()
+        tokens, logprobs = self._runner.decode(self._state)
+        self.steps += tokens.size
+        self._state.advance(tokens)
+        finished, kept = [], 0
+        for at, answer in enumerate(self._answers):
             if answer is None:
                 continue
-            result = self._advance(answer, tokens[:, slot], logprobs[:, slot])
+            before = len(answer.tokens)
+            result = self._extend(answer, tokens[:, at].tolist(), logprobs[:, at])
+            kept += len(answer.tokens) - before
             if result is not None:
-                self._answers[slot] = None
-                self.useful += len(result.tokens)
-                yield result
-        # An idle slot stays at the start of its cache instead of running off its end.
-        length = np.array(state.length)
-        length[[i for i, answer in enumerate(self._answers) if answer is None]] = 0
-        self._state = state._replace(length=jnp.asarray(length))
+                finished.append((at, result))
+        self._tick("decode", started, kept)
+        for at, result in finished:
+            replica, slot = divmod(at, self.shapes.slots)
+            self._answers[at] = None
+            self._state.clear(slot, replica=replica)
+            for row in self._seatings[replica].leave(slot):
+                self._state.forget(row, replica=replica)
+            self.useful += len(result.tokens)
+        for _, result in finished:
+            yield result
 
-    def _advance(
-        self, answer: _Answer, tokens: np.ndarray, logprobs: np.ndarray
-    ) -> Result | None:
+    def _extend(self, answer: _Answer, tokens, logprobs) -> Result | None:
         """Appends a chunk's tokens; a result once the answer has ended."""
-        settings = answer.request.settings
-        for token, logprob in zip(tokens.tolist(), logprobs.tolist(), strict=True):
-            if token in self.codec.eos_ids:
-                return self._result(answer, "stop")
+        request, settings = answer.request, answer.request.settings
+        for token, logprob in zip(tokens, logprobs.tolist(), strict=True):
             if not math.isfinite(logprob):
-                raise ValueError(
-                    f"request {answer.request.id}: the model's scores are not finite "
-                    f"after {len(answer.tokens)} tokens; load it in float32"
+                reason = (
+                    f"the model's scores are not finite after {len(answer.tokens)} "
+                    "tokens; load it in float32"
                 )
+                return Result(request.id, answer.sample, (), "", (), "refused", reason)
+            if token in self.codec.eos_ids or token in settings.stop_ids:
+                return self._finish(answer, "stop")
             answer.tokens.append(token)
             answer.logprobs.append(logprob)
-            if settings.stop:
-                text = self.codec.decode(answer.tokens)
-                cuts = [text.find(stop) for stop in settings.stop if stop in text]
-                if cuts:
-                    return self._result(answer, "stop", text[: min(cuts)])
+            if answer.text is not None:
+                self._show(answer, answer.text.push(token))
+                if answer.text.is_stopped:
+                    return self._finish(answer, "stop")
             if len(answer.tokens) == settings.max_new_tokens:
-                return self._result(answer, "length")
+                return self._finish(answer, "length")
         return None
 
-    def _result(self, answer: _Answer, reason, text: str | None = None) -> Result:
+    def _finish(self, answer: _Answer, reason: FinishReason) -> Result:
+        if answer.text is None:
+            text = self.codec.decode(answer.tokens)
+        else:
+            self._show(answer, answer.text.finish())
+            text = answer.text.result()
         return Result(
             id=answer.request.id,
             sample=answer.sample,
             tokens=tuple(answer.tokens),
-            text=self.codec.decode(answer.tokens) if text is None else text,
+            text=text,
             logprobs=tuple(answer.logprobs),
             finish_reason=reason,
         )
 
+    def _show(self, answer: _Answer, text: str) -> None:
+        if text and self._observe is not None:
+            self._observe(Piece(answer.request.id, answer.sample, text))
 
-def _idle(slots: int) -> decode.Slots:
-    zeros = jnp.zeros(slots, jnp.int32)
-    return decode.Slots(
-        token=zeros,
-        length=zeros,
-        index=zeros,
-        seed=zeros,
-        sample=zeros,
-        temperature=jnp.zeros(slots, jnp.float32),
-        top_k=zeros,
-        top_p=jnp.ones(slots, jnp.float32),
-    )
+    def _tick(
+        self, kind: Literal["prefill", "decode"], started: float, tokens: int
+    ) -> None:
+        if self.on_tick is not None:
+            self._runner.wait()
+            busy = sum(seating.busy_slots for seating in self._seatings)
+            wall_s = time.perf_counter() - started
+            self.on_tick(Tick(kind, wall_s, busy, len(self._answers), tokens))
+
+    def _reset(self) -> None:
+        """Empties all slots."""
+        replicas, shapes = self._runner.replicas, self.shapes
+        self._seatings = [
+            Seating(slots=shapes.slots, prompts=shapes.prompts, share=shapes.share)
+            for _ in range(replicas)
+        ]
+        self._answers: list[_Answer | None] = [None] * (replicas * shapes.slots)
+        self._state = State(shapes, replicas=replicas, vocab=self.model.config.vocab)
+        self._may_ask_again = False
+
+
+def _drained(results: deque[Result]) -> Iterator[Result]:
+    while results:
+        yield results.popleft()
+
+
+def _refusals(request: Request, reason: str) -> list[Result]:
+    return [
+        Result(request.id, sample, (), "", (), "refused", reason)
+        for sample in range(request.first, request.first + request.n)
+    ]

@@ -19,7 +19,7 @@ from data_gen.records import digest
 if TYPE_CHECKING:
     from alignjax import sampling
 
-_VERSION = "1"  # raise it when the sampler gives other tokens for the same request
+_VERSION = "2"  # raise it when the sampler gives other tokens for the same request
 
 
 class FlaxEngine:
@@ -30,21 +30,24 @@ class FlaxEngine:
       slots: answers in progress at once.
       context: tokens of prompt and answer together, at most.
       dtype: of weights and activations, "float32" or "bfloat16".
+      share: samples of a prompt that read one copy of its keys and values.
 
-    The fingerprint covers weights, template and these three. It does not cover the
+    The fingerprint covers weights, template and these four. It does not cover the
     kind of device: a run that moves from a GPU to a CPU reuses its samples, but would
     not sample the very same ones again.
     """
 
     def __init__(
-        self, folder: Path, *, slots: int, context: int, dtype: str = "float32"
+        self,
+        folder: Path,
+        *,
+        slots: int,
+        context: int,
+        dtype: str = "float32",
+        share: int = 1,
     ) -> None:
-        self.folder, self.slots, self.context, self.dtype = (
-            folder,
-            slots,
-            context,
-            dtype,
-        )
+        self.folder, self.slots, self.context = folder, slots, context
+        self.dtype, self.share = dtype, share
         config = (folder / "config.json").read_bytes()
         self._tokenizer = load_tokenizer(folder)
         self.facts: Mapping[str, str] = {
@@ -56,6 +59,7 @@ class FlaxEngine:
             "dtype": dtype,
             "slots": str(slots),
             "context": str(context),
+            "share": str(share),
         }
         self.fingerprint: str = digest(self.facts)
         self._sampler: sampling.Sampler | None = None
@@ -96,6 +100,8 @@ class FlaxEngine:
                 later = itertools.chain([first], encoded())
                 for result in self._loaded().generate(later):
                     in_flight -= 1
+                    if result.finish_reason == "refused":
+                        raise ValueError(f"request {result.id}: {result.reason}")
                     yield Generation(
                         key=result.id,
                         sample=result.sample,
@@ -122,14 +128,15 @@ class FlaxEngine:
 
     def _loaded(self) -> sampling.Sampler:
         if self._sampler is None:
-            from alignjax import models, sampling  # jax: only where text is sampled
+            from alignjax.sampling.setup import Setup  # jax: only where text is sampled
 
-            model, params = models.load(self.folder, dtype=self.dtype)
-            self._sampler = sampling.Sampler(
-                model,
-                params,
-                self._tokenizer,
+            setup = Setup(
+                self.folder,
                 slots=self.slots,
                 context=self.context,
+                answer=self.context,
+                dtype=self.dtype,
+                share=self.share,
             )
+            self._sampler = setup.load(self._tokenizer)
         return self._sampler

@@ -244,8 +244,16 @@ def test_an_adapter_is_not_saved_as_a_model(
 def test_the_dtype_of_load_is_that_of_parameters_and_cache(golden: Path):
     model, params = models.load(golden / "tiny_llama_tied", dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
-    (keys, _), *_ = decoder.empty_cache(model.config, 1, 8)
-    assert keys.dtype == jnp.bfloat16
+    cache = decoder.empty_cache(
+        model.config,
+        prompts=1,
+        prompt_tokens=8,
+        prompt_block=8,
+        answers=1,
+        answer_tokens=8,
+        answer_block=8,
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(cache)} == {jnp.dtype("bfloat16")}
     with pytest.raises(ValueError, match="dtype 'int4' is not one of float32"):
         models.load(golden / "tiny_llama_tied", dtype="int4")
 

@@ -13,21 +13,13 @@ import tiny_models
 # JAX must not be imported before pytest_configure has run.
 if TYPE_CHECKING:
     from alignjax.models import Model, Params
-
-
-class Digits:
-    """Id 7 is "07": texts can be worked out by hand, and "30" stands across the
-    border of 13 and 04."""
-
-    def __init__(self, *eos_ids: int):
-        self.eos_ids = eos_ids
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(f"{i:02d}" for i in ids)
+    from mixed_requests import Digits
 
 
 @pytest.fixture(scope="session")
 def digits() -> type[Digits]:
+    from mixed_requests import Digits
+
     return Digits
 
 
