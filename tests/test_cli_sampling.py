@@ -337,7 +337,7 @@ def test_a_file_of_another_command_is_refused_until_it_is_fresh(
     assert sample() == 0
     capsys.readouterr()
     before = (folder / "answers.jsonl").read_bytes()
-    for change in (["--seed", "1"], ["--slots", "5"], ["--dtype", "bfloat16"]):
+    for change in (["--seed", "1"], ["--slots", "12"], ["--dtype", "bfloat16"]):
         error = fails(["sample", *arguments(), *change], capsys)
         assert "answers are not of this command, the first on line 1" in error
         assert "choose another --out, remove the file, or add --fresh" in error
