@@ -88,6 +88,13 @@ def local_mesh(*, tensor: int = 1) -> Mesh:
     )
 
 
+def replicas(mesh: Mesh) -> list[Mesh]:
+    """For each place on data and fsdp the mesh of its tensor devices."""
+    groups = mesh.devices.reshape(-1, 1, 1, mesh.shape["tensor"])
+    kinds = (AxisType.Auto,) * len(AXES)
+    return [Mesh(devices, AXES, axis_types=kinds) for devices in groups]
+
+
 def shard(params: Any, mesh: Mesh) -> Any:
     """Places every parameter as the table says.
 
@@ -105,8 +112,7 @@ def shardings(params: Any, mesh: Mesh, *, rules: Rules = RULES) -> Any:
 
 
 def shard_to_decode(params: Any, mesh: Mesh) -> Any:
-    """Places prepared parameters (`Model.prepare`): split over tensor, whole on each
-    of its other axes.
+    """Places prepared parameters (`Model.prepare`): split over tensor.
 
     Raises:
       ValueError: no rule matches a parameter; names its path.

@@ -58,6 +58,8 @@ def main() -> None:
             )
             for vocab, embed in [(33, 16), (32, 17), (33, 17)]
         },
+        "local": [dict(sharding.local_mesh(tensor=size).shape) for size in (1, 2, 8)],
+        "odd_tensor": refusal(lambda: sharding.local_mesh(tensor=3)),
         "odd_rows": refusal(lambda: sharding.shard_batch(np.zeros((3, 6, 8)), mesh)),
         "step": compare(params, mesh),
         "restored": restores(placed),

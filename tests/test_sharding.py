@@ -114,6 +114,16 @@ def test_a_mesh_that_does_not_cover_the_device_is_refused(sizes):
         sharding.make_mesh(data=data, fsdp=fsdp, tensor=tensor)
 
 
+def test_the_mesh_of_a_sampler_has_a_replica_per_device_or_group_of_devices(report):
+    """Eight devices of this process; `tensor` of them make a replica."""
+    assert report["local"] == [
+        {"data": 8, "fsdp": 1, "tensor": 1},
+        {"data": 4, "fsdp": 1, "tensor": 2},
+        {"data": 1, "fsdp": 1, "tensor": 8},
+    ]
+    assert report["odd_tensor"] == "tensor must divide the number of devices, 8, got 3"
+
+
 def test_rows_that_cannot_be_split_are_refused(report):
     message = "6 rows cannot be split over data=2 x fsdp=2; make rows / microbatches"
     assert f"{message} a multiple of 4" in report["odd_rows"]

@@ -51,12 +51,10 @@ class Prefill(NamedTuple):
     Attributes:
       prompt: row of the prompt store to extend; out of range for padding.
       start: tokens that it holds already.
-      blocks: how many blocks to meet; default: as many as the longest needs.
     """
 
     prompt: Int[Array, " row"]
     start: Int[Array, " row"]
-    blocks: Int[Array, ""] | None = None
 
 
 class Step(NamedTuple):
@@ -67,15 +65,15 @@ class Step(NamedTuple):
       seat: where each answer reads its prompt: prompt row * seats + seat.
       table: the answer in each seat; any answer where a seat is empty.
       stored: tokens that each row of the prompt store holds.
-      blocks: how many blocks of the prompts and of the answers to meet, compiled in
-        where they are ints; default: as many as the longest needs.
+      blocks: how many blocks of the prompts and of the answers to meet, if that is to
+        be compiled in; else as many as the longest needs.
     """
 
     index: Int[Array, " row"]
     seat: Int[Array, " row"]
     table: Int[Array, "prompt seat"]
     stored: Int[Array, " prompt"]
-    blocks: tuple[int | Int[Array, ""], int | Int[Array, ""]] | None = None
+    blocks: tuple[int, int] | None = None
 
 
 class _Mixed(NamedTuple):
@@ -150,7 +148,6 @@ def _prefill(query, key, value, call: Prefill, cache: LayerCache):
         prompts,
         jnp.tile(positions + 1, (1, shared)),
         rows=call.prompt,
-        blocks=call.blocks,
     )
     out = _finish(mixed).reshape(query.shape).transpose(0, 3, 1, 2, 4)
     out = out.reshape(row, time, heads, head_dim).astype(query.dtype)
@@ -232,14 +229,13 @@ def _meet(
     seen: Int[Array, "row #query"],
     *,
     rows: Int[Array, " row"] | None = None,
-    blocks: int | Int[Array, ""] | None = None,
+    blocks: int | None = None,
 ) -> _Mixed:
     """Attention of each query to the first `seen` tokens of its row.
 
     Args:
       rows: of the store, for each row of queries; default: the same.
-      blocks: how many blocks to meet, compiled in if it is an int; default: as many as
-        the longest needs.
+      blocks: how many blocks to meet; default: as many as the longest needs.
     """
     dtype = jnp.promote_types(query.dtype, jnp.float32)
     mixed = _Mixed(
@@ -247,19 +243,16 @@ def _meet(
         jnp.zeros((*query.shape[:-1], 1), dtype),
         jnp.zeros(query.shape, dtype),
     )
-    size = store[0].keys.shape[-1]
-    if blocks is None:
-        blocks = -(-jnp.max(seen) // size)
-    for number, block in enumerate(
-        store[:blocks] if isinstance(blocks, int) else store
-    ):
-        is_seen = number * size + jnp.arange(size) < seen[:, :, None]
+    longest = jnp.max(seen)
+    for number, block in enumerate(store[:blocks]):
+        first = number * block.keys.shape[-1]
+        is_seen = first + jnp.arange(block.keys.shape[-1]) < seen[:, :, None]
         meet = partial(_meet_block, query, block, is_seen, rows)
-        if isinstance(blocks, int):
+        if blocks is None:
+            mixed = jax.lax.cond(first < longest, meet, lambda mixed: mixed, mixed)
+        else:
             # The same code for each block, however many there are.
             mixed = jax.lax.optimization_barrier(meet(mixed))
-        else:
-            mixed = jax.lax.cond(number < blocks, meet, lambda mixed: mixed, mixed)
     return mixed
 
 

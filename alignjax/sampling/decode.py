@@ -5,31 +5,25 @@ A slot is one row of the decoding batch. The products of a step have the shape o
 slots and those of a prefill that of its bucket, whatever they hold, and attention adds
 up block by block (see models/cache.py), so a row's numbers never depend on the others.
 
-On a mesh every data-parallel device is a replica with its own slots and prompts: the
-same program with the same shapes, so their number changes no numbers either. Only the
-tensor axis is the compiler's to split.
+All here is of one replica, which has its own slots and prompts; several run the same
+program, so their number changes no numbers either. A replica of several devices has
+its weights split over them, which the compiler does (see sharding.DECODE_RULES).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from alignjax.models import cache as caches
 from alignjax.models.cache import Prefill, Step
 from alignjax.models.decoder import Cache, Model, Params
 from alignjax.sampling.choose import History, Options, choose, uniforms
-
-REPLICAS = ("data", "fsdp")  # mesh axes over which there are replicas
-_WHOLE = PartitionSpec()
-_FIRST = PartitionSpec(REPLICAS)
-_SECOND = PartitionSpec(None, REPLICAS)
 
 
 class Slots(NamedTuple):
@@ -62,7 +56,7 @@ class Chunk(NamedTuple):
     logprobs: Float[Array, "step slot"]
 
 
-@partial(jax.jit, static_argnames=("model", "mesh"), donate_argnames=("cache",))
+@partial(jax.jit, static_argnames=("model",), donate_argnames=("cache",))
 def prefill(
     params: Params,
     cache: Cache,
@@ -70,55 +64,28 @@ def prefill(
     call: Prefill,
     *,
     model: Model,
-    mesh: Mesh | None = None,
 ) -> Cache:
     """Writes the keys and values of the next tokens of some prompts into the cache."""
-
-    def replica(params, cache, tokens, call):
-        longest = _largest(call.start, mesh) + tokens.shape[1]
-        block = cache[0].prompts[0].keys.shape[-1]
-        call = call._replace(blocks=-(-longest // block))
-        positions = call.start[:, None] + jnp.arange(tokens.shape[1])
-        return model.apply(params, tokens, positions, call, cache).cache
-
-    specs = (_WHOLE, _FIRST, _FIRST, _FIRST)
-    return _each(replica, mesh, specs, _FIRST)(params, cache, tokens, call)
+    positions = call.start[:, None] + jnp.arange(tokens.shape[1])
+    written = model.apply(params, tokens, positions, call, cache).cache
+    assert written is not None
+    return written
 
 
-@partial(jax.jit, static_argnames=("mesh",), donate_argnames=("cache",))
-def copy_prompt(
-    cache: Cache,
-    source: Int[Array, " replica"],
-    target: Int[Array, " replica"],
-    *,
-    mesh: Mesh | None = None,
-) -> Cache:
-    """Copies a row of each replica's prompt store into another; a target out of range
-    is passed over."""
-
-    def replica(cache, source, target):
-        return tuple(caches.copy_prompt(layer, source[0], target[0]) for layer in cache)
-
-    specs = (_FIRST, _FIRST, _FIRST)
-    return _each(replica, mesh, specs, _FIRST)(cache, source, target)
+@partial(jax.jit, donate_argnames=("cache",))
+def copy_prompt(cache: Cache, source: Int[Array, ""], target: Int[Array, ""]) -> Cache:
+    """Copies a row of the prompt store into another."""
+    return tuple(caches.copy_prompt(layer, source, target) for layer in cache)
 
 
-@partial(jax.jit, static_argnames=("mesh",), donate_argnames=("history",))
+@partial(jax.jit, donate_argnames=("history",))
 def remember(
     history: Int[Array, "slot context"],
-    slot: Int[Array, " replica"],
+    slot: Int[Array, ""],
     tokens: Int[Array, " context"],
-    *,
-    mesh: Mesh | None = None,
 ) -> Int[Array, "slot context"]:
-    """Puts a prompt into the history of a slot of each replica; a slot out of range is
-    passed over."""
-
-    def replica(history, slot, tokens):
-        return history.at[slot[0]].set(tokens, mode="drop")
-
-    specs = (_FIRST, _FIRST, _WHOLE)
-    return _each(replica, mesh, specs, _FIRST)(history, slot, tokens)
+    """Puts a prompt into a slot's history."""
+    return history.at[slot].set(tokens)
 
 
 @partial(
@@ -142,28 +109,19 @@ def decode(
     Args:
       history: the tokens of prompt and answer, for the slots whose options need them.
       blocks: as in `cache.Step`.
+      mesh: that the weights are split over.
     """
-    replica = partial(_steps, model=model, steps=steps, blocks=blocks, mesh=mesh)
-    specs = (_WHOLE, _FIRST, _FIRST, _FIRST)
-    out = (_FIRST, _FIRST, _SECOND)
-    return _each(replica, mesh, specs, out)(params, cache, history, slots)
-
-
-def _steps(params, cache, history, slots: Slots, *, model: Model, steps, blocks, mesh):
     count = slots.token.shape[0]
     rows = jnp.arange(count)
-    sizes = [store[0].keys.shape[-1] for store in cache[0]]  # of a block
-    longest = _largest(slots.stored, mesh), _largest(slots.index, mesh)
 
     def step(i, carry):
         cache, history, token, chunk = carry
         index = slots.index + i
-        needed = -(-longest[0] // sizes[0]), -(-(longest[1] + i + 1) // sizes[1])
         output = model.apply(
             params,
             token[:, None],
             (slots.prompt - 1 + index)[:, None],
-            Step(index, slots.seat, slots.table, slots.stored, blocks or needed),
+            Step(index, slots.seat, slots.table, slots.stored, blocks),
             cache,
         )
         # As [vocab, slot]: a quarter faster on a CPU than [slot, vocab]. The head is
@@ -175,10 +133,11 @@ def _steps(params, cache, history, slots: Slots, *, model: Model, steps, blocks,
         )
         if model.softcap is not None:
             scores = model.softcap * jnp.tanh(scores / model.softcap)
-        if mesh is not None and mesh.shape["tensor"] > 1:
-            # Whole on every device of the tensor axis, so that no branch of `choose`,
-            # which other replicas may not take, waits for another device.
-            scores = jax.lax.with_sharding_constraint(scores, _WHOLE)
+        if mesh is not None:
+            # Whole on each device: to choose from parts of a vocabulary they would
+            # have to wait for each other time and again.
+            whole = NamedSharding(mesh, PartitionSpec())
+            scores = jax.lax.with_sharding_constraint(scores, whole)
         token, logprob = choose(
             scores,
             uniforms(slots.seed, slots.sample, index),
@@ -196,28 +155,3 @@ def _steps(params, cache, history, slots: Slots, *, model: Model, steps, blocks,
         0, steps, step, (cache, history, slots.token, chunk)
     )
     return cache, history, chunk
-
-
-def _largest(tokens: Int[Array, " n"], mesh: Mesh | None) -> Int[Array, ""]:
-    """The largest number; with a tensor axis, that of all replicas: the compiler may
-    let all devices meet in a turn of a loop, so all must take as many turns."""
-    largest = jnp.max(tokens)
-    if mesh is None or mesh.shape["tensor"] == 1:
-        return largest
-    return jax.lax.pmax(largest, REPLICAS)
-
-
-def _each(
-    replica: Callable[..., Any], mesh: Mesh | None, specs: Any, out: Any
-) -> Callable[..., Any]:
-    """The function run by every replica on its part of the arrays."""
-    if mesh is None:
-        return replica
-    return jax.shard_map(
-        replica,
-        mesh=mesh,
-        in_specs=specs,
-        out_specs=out,
-        axis_names=set(REPLICAS),
-        check_vma=False,
-    )

@@ -167,7 +167,9 @@ def estimate_bytes(
         cache //= devices
     per_slot = 7 * config.vocab + shapes.context + 2 * MAX_BIASES
     tokens = max(shapes.slots, shapes.prefill_tokens)
-    width = 4 * config.embed + 3 * config.mlp + 4 * config.heads * config.head_dim
+    block = max(shapes.prompt_block, shapes.answer_block)
+    width = 4 * config.embed + 3 * config.mlp
+    width += config.heads * (4 * config.head_dim + 2 * block)
     return weights + cache + 4 * (shapes.slots * per_slot + tokens * width // devices)
 
 

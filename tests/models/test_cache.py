@@ -209,6 +209,7 @@ def test_int8_entries_are_within_half_a_step_of_the_numbers(tiny):
     exact, rounded = begun(tiny).cache, begun(tiny, "int8").cache
     store, found = exact[0].prompts[0], rounded[0].prompts[0]  # the first block
     assert found.keys.dtype == found.values.dtype == np.int8
+    assert found.key_scale is not None and found.value_scale is not None
     for number, scale, value in [
         (found.keys, found.key_scale[:, :, None], store.keys),
         (found.values, found.value_scale[..., None], store.values),

@@ -1,82 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sampler: a request's answer depends on nothing but the request."""
+"""The sampler: what it answers, from which prompts, and in how much memory."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alignjax.models import Model, Params
-from alignjax.models.attention import Visibility
-from alignjax.sampling import Request, Result, Sampler, Settings, decode
-from alignjax.sampling.sampler import TextCodec
+from alignjax.sampling import (
+    Request,
+    Sampler,
+    Settings,
+    Tick,
+    shapes,
+)
+from alignjax.sampling.runner import Runner
+from mixed_requests import (
+    SHAPES,
+    Answers,
+    Digits,
+    answers,
+    choice,
+    next_scores,
+    prompt,
+)
 
 GREEDY = Settings(temperature=0.0, max_new_tokens=12)
-CONTEXT = 80
+Tiny = tuple[Model, Params]
 
-
-def prompt(seed: int, size: int) -> tuple[int, ...]:
-    return tuple(np.random.default_rng(seed).integers(0, 64, size).tolist())
-
-
-# Of several lengths (two prefill buckets: up to 32 and up to 64), settings and n.
+# Of several lengths (prefill calls of 32 and 64 tokens), settings and n.
 REQUESTS = [
     Request("greedy", prompt(0, 5), settings=GREEDY),
-    Request("warm", prompt(1, 9), n=3, seed=4, settings=Settings(max_new_tokens=20)),
+    Request("warm", prompt(1, 9), n=5, seed=4, settings=Settings(max_new_tokens=20)),
     Request("long", prompt(2, 40), seed=9, settings=Settings(1.5, max_new_tokens=30)),
-    Request("k", prompt(3, 32), n=2, settings=Settings(top_k=5, max_new_tokens=9)),
+    Request("k", prompt(3, 32), n=4, settings=Settings(top_k=5, max_new_tokens=9)),
     Request("p", prompt(4, 1), seed=2, settings=Settings(0.7, 0, 0.8, 17)),
     Request("one", prompt(5, 33), seed=3, settings=Settings(max_new_tokens=1)),
 ]
+WARM = REQUESTS[1]
 
 
-def make(tiny: tuple[Model, Params], codec: TextCodec) -> Sampler:
-    model, params = tiny
-    return Sampler(model, params, codec, slots=3, context=CONTEXT)
-
-
-@pytest.fixture
-def sampler(tiny, digits) -> Sampler:
-    return make(tiny, digits())
-
-
-def answers(
-    sampler: Sampler, requests: Iterable[Request | None]
-) -> dict[tuple[str, int], Result]:
-    results = list(sampler.generate(requests))
-    found = {(result.id, result.sample): result for result in results}
-    assert len(found) == len(results)
-    return found
+def make(tiny: Tiny, *eos_ids: int, **changes: Any) -> Sampler:
+    return Sampler(*tiny, Digits(*eos_ids), **{**SHAPES, **changes})
 
 
 @pytest.fixture(scope="module")
-def together(tiny, digits) -> dict[tuple[str, int], Result]:
-    return answers(make(tiny, digits()), REQUESTS)
+def sampler(tiny: Tiny) -> Sampler:
+    return make(tiny)
 
 
-@partial(jax.jit, static_argnames="model")
-def scores_of(params: Params, tokens: jax.Array, *, model: Model) -> jax.Array:
-    visibility = Visibility(jnp.ones_like(tokens), jnp.zeros_like(tokens))
-    positions = jnp.arange(tokens.shape[1])[None]
-    hidden = model.apply(params, tokens, positions, visibility).hidden
-    return hidden[0] @ model.output_head(params)
+@pytest.fixture
+def ticks(sampler: Sampler) -> Iterator[list[Tick]]:
+    """Every call of the device while the test runs."""
+    found: list[Tick] = []
+    sampler.on_tick = found.append
+    yield found
+    sampler.on_tick = None
 
 
-def next_scores(tiny: tuple[Model, Params], tokens: Iterable[int]) -> np.ndarray:
-    """Scores after the last token, by one forward over everything."""
-    model, params = tiny
-    tokens = list(tokens)
-    padded = np.zeros((1, CONTEXT), np.int32)
-    padded[0, : len(tokens)] = tokens
-    return np.asarray(scores_of(params, padded, model=model))[len(tokens) - 1]
+@pytest.fixture(scope="module")
+def together(sampler: Sampler) -> Answers:
+    """13 samples through 8 slots."""
+    return answers(sampler, REQUESTS)
+
+
+def greedy(size: int, tokens: int, *, seed: int = 8, name: str = "full") -> Request:
+    settings = dataclasses.replace(GREEDY, max_new_tokens=tokens)
+    return Request(name, prompt(seed, size), settings=settings)
 
 
 def test_greedy_answers_are_the_best_tokens_of_the_whole_forward(tiny, together):
@@ -87,76 +83,103 @@ def test_greedy_answers_are_the_best_tokens_of_the_whole_forward(tiny, together)
         best, second = np.sort(scores)[:-3:-1]
         assert best - second > 1e-4  # else rounding decides
         assert token == scores.argmax()
-        expected = best - np.logaddexp.reduce(scores.astype(np.float64))
+        expected = best - np.logaddexp.reduce(scores)
         assert math.isclose(logprob, expected, abs_tol=1e-4)
         tokens.append(token)
     assert len(result.tokens) == 12 and len(set(result.tokens)) > 3
 
 
 def test_every_request_is_answered_n_times_to_its_length(together):
-    """9 samples through 3 slots; no id ends an answer, so all run to their limit."""
+    """No id ends an answer, so all run to their limit."""
     asked = {(r.id, i): r for r in REQUESTS for i in range(r.n)}
     assert together.keys() == asked.keys()
     for key, result in together.items():
         assert len(result.tokens) == asked[key].settings.max_new_tokens
         assert len(result.logprobs) == len(result.tokens)
-        assert result.finish_reason == "length"
+        assert (result.finish_reason, result.reason) == ("length", "")
         assert result.text == "".join(f"{token:02d}" for token in result.tokens)
-
-
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.id)
-def test_a_request_alone_gives_bitwise_what_it_gives_in_company(
-    sampler, together, request_
-):
-    for key, result in answers(sampler, [request_]).items():
-        assert result == together[key]
-
-
-def test_order_changes_nothing(sampler, together):
-    assert answers(sampler, reversed(REQUESTS)) == together
-    assert answers(sampler, REQUESTS[3:] + REQUESTS[:3]) == together
 
 
 def test_sampled_tokens_follow_the_seed_and_the_sample(sampler, together):
     """Another seed gives other tokens; sample i is the same for every n."""
-    warm = REQUESTS[1]
-    streams = [together["warm", i].tokens for i in range(3)]
-    assert len(set(streams)) == 3
-    other = answers(sampler, [dataclasses.replace(warm, seed=5)])
+    streams = [together["warm", i].tokens for i in range(5)]
+    assert len(set(streams)) == 5
+    other = answers(sampler, [dataclasses.replace(WARM, seed=5)])
     assert other["warm", 0].tokens not in streams
-    more = answers(sampler, [dataclasses.replace(warm, n=5)])
-    assert [more["warm", i].tokens for i in range(3)] == streams
+    more = answers(sampler, [dataclasses.replace(WARM, n=7)])
+    assert [more["warm", i].tokens for i in range(5)] == streams
 
 
-def test_n_samples_share_one_prefill(sampler, monkeypatch: pytest.MonkeyPatch):
-    """Seven samples in three slots, inserted at three different times: one call.
-    Two requests at once share a call as well."""
-    calls: list[int] = []
-    prefill = decode.prefill
-
-    def counting(params, cache, tokens, call, *, model, mesh):
-        calls.append(tokens.shape[1])
-        return prefill(params, cache, tokens, call, model=model, mesh=mesh)
-
-    monkeypatch.setattr(decode, "prefill", counting)
-    settings = Settings(max_new_tokens=11)
-    assert len(answers(sampler, [Request("a", prompt(6, 7), 7, 0, settings)])) == 7
-    assert calls == [32]
-    two = [Request(name, prompt(7, 20), settings=settings) for name in "ab"]
-    answers(sampler, two)
-    assert calls == [32] * 2
+def test_samples_may_begin_later_than_the_first(sampler, together):
+    """Samples 3 and 4 of the five."""
+    later = dataclasses.replace(WARM, first=3, n=2)
+    expected = {("warm", i): together["warm", i] for i in (3, 4)}
+    assert answers(sampler, [later]) == expected
 
 
-def test_an_end_token_stops_the_answer_and_is_left_out(tiny, digits, together):
+SETTINGS: dict[str, dict[str, Any]] = {
+    "top_k": {"top_k": 3},
+    "top_p": {"top_p": 0.6},
+    "min_p": {"min_p": 0.2},
+    "repetition_penalty": {"repetition_penalty": 1.6},
+    "presence_penalty": {"presence_penalty": 1.5},
+    "logit_bias": {"logit_bias": ((7, 8.0), (24, -6.0))},
+    "banned": {"banned": (3, 60)},
+    "all": {
+        "top_k": 12,
+        "top_p": 0.9,
+        "min_p": 0.05,
+        "repetition_penalty": 0.8,
+        "presence_penalty": -0.5,
+        "logit_bias": ((7, 1.0),),
+        "banned": (9,),
+    },
+}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_choose_the_tokens_of_their_definitions(
+    sampler, tiny, name: str, temperature: float
+):
+    """Token by token in float64, from the scores of a whole forward; no draw is so
+    close that rounding decides. Log-probabilities are those of the plain scores."""
+    settings = Settings(temperature, max_new_tokens=20, **SETTINGS[name])
+    request = Request(name, prompt(6, 25), seed=11, settings=settings)
+    result = answers(sampler, [request])[name, 0]
+    assert len(result.tokens) == 20
+    for place, token in enumerate(result.tokens):
+        there = choice(tiny, request, 0, result.tokens[:place])
+        assert token == there.token()
+        scores = next_scores(tiny, [*request.tokens, *result.tokens[:place]])
+        expected = scores[token] - np.logaddexp.reduce(scores)
+        assert math.isclose(result.logprobs[place], expected, abs_tol=1e-4)
+    plain = dataclasses.replace(request, settings=Settings(temperature, 0, 1.0, 20))
+    if not (temperature == 0 and name in ("top_k", "top_p", "min_p")):
+        assert answers(sampler, [plain])[name, 0].tokens != result.tokens
+
+
+def test_an_end_token_stops_the_answer_and_is_left_out(tiny, together):
     whole = together["greedy", 0]
     end = whole.tokens[4]
     cut = whole.tokens.index(end)
     unused = next(i for i in range(64) if i not in whole.tokens)
-    sampler = make(tiny, digits(unused, end))
-    result = answers(sampler, REQUESTS[:1])["greedy", 0]
+    result = answers(make(tiny, unused, end), REQUESTS[:1])["greedy", 0]
     assert result.tokens == whole.tokens[:cut]
     assert result.logprobs == whole.logprobs[:cut]
     assert (result.finish_reason, result.text) == ("stop", whole.text[: 2 * cut])
+
+
+def test_a_stop_id_is_an_end_token_of_its_request_alone(sampler, together):
+    whole = together["greedy", 0]
+    end = whole.tokens[4]
+    settings = dataclasses.replace(GREEDY, stop_ids=(62, end))
+    cut, again = (
+        answers(sampler, [dataclasses.replace(REQUESTS[0], settings=s)])["greedy", 0]
+        for s in (settings, GREEDY)
+    )
+    assert cut.tokens == whole.tokens[: whole.tokens.index(end)]
+    assert cut.finish_reason == "stop" and again == whole
 
 
 @pytest.mark.parametrize("start", [0, 5, 6, 9])
@@ -182,90 +205,125 @@ def test_of_two_stop_texts_the_first_in_the_text_counts(sampler, together):
     assert answers(sampler, [request])["greedy", 0].text == text[:1]
 
 
-def test_a_prompt_and_answer_that_just_fill_the_context_are_sampled(sampler, tiny):
-    """70 + 10 = 80; the last token is that of the whole forward."""
-    settings = dataclasses.replace(GREEDY, max_new_tokens=10)
-    request = Request("full", prompt(8, 70), settings=settings)
-    tokens = answers(sampler, [request])["full", 0].tokens
-    scores = next_scores(tiny, [*request.tokens, *tokens[:-1]])
-    assert tokens[-1] == scores.argmax()
-    longer = dataclasses.replace(request, tokens=prompt(8, 71))
-    refused = answers(sampler, [longer])["full", 0]
-    assert refused.finish_reason == "refused" and not refused.tokens
-    assert refused.reason.startswith(
-        "prompt of 71 tokens and max_new_tokens=10 need 81"
-    )
+def test_n_samples_share_one_prefill_and_its_copies(sampler, ticks):
+    """Seven samples, two to a row: one call, and a copy for each further row. Two
+    requests at once share a call as well."""
+    settings = Settings(max_new_tokens=11)
+    copies = Counter()
+    copy = sampler._runner.copy_prompts
+
+    def counting(copied: Any) -> None:
+        copies.update(pair for mine in copied for pair in mine)
+        copy(copied)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler._runner, "copy_prompts", counting)
+        assert len(answers(sampler, [Request("a", prompt(6, 7), 7, 0, settings)])) == 7
+    assert [tick.tokens for tick in ticks if tick.kind == "prefill"] == [6]
+    assert len(copies) == 3
+    ticks.clear()
+    answers(sampler, [Request(name, prompt(7, 20), settings=settings) for name in "ab"])
+    assert [tick.tokens for tick in ticks if tick.kind == "prefill"] == [38]
 
 
-def test_requests_may_wait_for_results(sampler):
-    """The iterator gives None until the first answer is there, then asks with it."""
-    seen: list[Result] = []
-    nothing = 0
+def test_a_prompt_in_parts_gives_what_one_call_gives(tiny):
+    """90 tokens: one call of 128, or two of 64, or three of 32 that a busy sampler
+    stops between. Log-probabilities to 1e-5."""
+    request = greedy(90, 30)
+    found = {
+        size: answers(make(tiny, prefill_tokens=size), [request])["full", 0]
+        for size in (32, 64, 128)
+    }
+    for result in (found[32], found[64]):
+        assert result.tokens == found[128].tokens
+        np.testing.assert_allclose(
+            result.logprobs, found[128].logprobs, rtol=0, atol=1e-5
+        )
+
+
+def test_a_busy_sampler_goes_on_while_a_long_prompt_is_stored(sampler, ticks):
+    """Seven of eight slots are busy when a prompt of 91 tokens comes: its two calls
+    (64 and 26 tokens) have a decoding call between them. Into an empty sampler both
+    come at once."""
+    busy = Request("busy", prompt(9, 4), n=7, settings=Settings(max_new_tokens=30))
+    alone = answers(sampler, [greedy(91, 4)])
+    kinds = [tick.kind for tick in ticks]
+    assert kinds[:3] == ["prefill", "prefill", "decode"]
+    ticks.clear()
 
     def requests() -> Iterator[Request | None]:
-        nonlocal nothing
-        yield REQUESTS[2]
-        while not seen:
-            nothing += 1
-            yield None
-        yield Request("second", seen[0].tokens, settings=GREEDY)
+        yield busy
+        yield None
+        yield greedy(91, 4)
 
-    for result in sampler.generate(requests()):
-        seen.append(result)
-    assert [result.id for result in seen] == ["long", "second"]
-    assert nothing > 0
+    found = answers(sampler, requests())
+    kinds = [tick.kind for tick in ticks]
+    assert kinds[:5] == ["prefill", "decode", "prefill", "decode", "prefill"]
+    assert [tick.tokens for tick in ticks if tick.kind == "prefill"] == [3, 64, 26]
+    assert found["full", 0] == alone["full", 0]
 
 
-def test_waiting_for_nothing_is_an_error(sampler):
-    with pytest.raises(RuntimeError, match="gave nothing while no answer"):
-        answers(sampler, [None])
+def test_shares_and_rows_change_no_token(tiny, together):
+    """Every sample with a row of its own, or all of a prompt with one."""
+    for share, prompts in ((1, 8), (5, 4)):
+        other = answers(make(tiny, share=share, prompts=prompts), REQUESTS)
+        for key, result in together.items():
+            assert other[key].tokens == result.tokens
+            np.testing.assert_allclose(
+                other[key].logprobs, result.logprobs, rtol=0, atol=1e-5
+            )
 
 
-def test_slots_are_used_again_without_compiling_anything(sampler, together):
-    answers(sampler, REQUESTS)
-    jitted: list[Any] = [decode.prefill, decode.copy_prompt, decode.decode]
-    before = [function._cache_size() for function in jitted]
-    more = [
-        dataclasses.replace(request, id=f"{request.id}{copy}", seed=copy)
-        for request in REQUESTS
-        for copy in range(3)
-    ]
-    assert len(answers(sampler, more)) == 3 * len(together)
-    assert [function._cache_size() for function in jitted] == before
-
-
-def test_useful_counts_answers_and_steps_counts_slots(tiny, digits):
-    """12 tokens in chunks of 4: three chunks of three slots, 36 steps, 12 useful."""
-    sampler = make(tiny, digits())
-    answers(sampler, REQUESTS[:1])
-    assert (sampler.steps, sampler.useful) == (36, 12)
-
-
-def test_a_stream_that_is_left_leaves_nothing_behind(sampler, together):
-    stream = sampler.generate(REQUESTS)
-    next(stream)
-    with pytest.raises(RuntimeError, match="exhaust or close that stream first"):
-        next(sampler.generate(REQUESTS))
-    stream.close()
-    assert answers(sampler, REQUESTS[1:2]).keys() == {("warm", i) for i in range(3)}
-    bad = Request("bad", (64,), settings=GREEDY)
-    found = answers(sampler, [bad, REQUESTS[0]])
-    assert "vocabulary of 64" in found["bad", 0].reason
-    assert found["greedy", 0] == together["greedy", 0]
-
-
-def test_scores_that_are_not_finite_are_reported(tiny, digits):
+def test_memory_is_looked_at_before_anything_is_allocated(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+):
     model, params = tiny
-    broken = {**params, "head": params["head"].at[0].set(jnp.inf)}
-    sampler = make((model, broken), digits())
-    found = answers(sampler, REQUESTS[:1])["greedy", 0]
-    assert found.finish_reason == "refused"
-    assert "not finite after 0 tokens" in found.reason
+    asked = {**SHAPES, "slots": 64}
+    fits = shapes.shapes(**{**asked, "slots": 32})
+    available = shapes.estimate_bytes(model.config, fits, params)
+
+    def allocate(self: Runner, mesh: Any, params: Params) -> None:
+        raise AssertionError("allocated")
+
+    monkeypatch.setattr(Runner, "_replica", allocate)
+    with pytest.raises(
+        ValueError, match=r"^64 slots of 128 tokens .* 32 slots would f"
+    ):
+        Sampler(*tiny, Digits(), **asked, memory_bytes=available)
 
 
-def test_a_sampler_needs_a_slot_and_positions(tiny, digits):
-    model, params = tiny
-    with pytest.raises(ValueError, match="slots must be > 0, got 0"):
-        Sampler(model, params, digits(), slots=0)
-    with pytest.raises(ValueError, match="context 129 exceeds the model's 128"):
-        Sampler(model, params, digits(), slots=1, context=129)
+@pytest.fixture(scope="module")
+def rounded(tiny: Tiny) -> Answers:
+    return answers(make(tiny, cache_dtype="int8"), REQUESTS)
+
+
+def test_an_int8_cache_stays_near_the_plain_one(together, rounded):
+    """Same prompts, same random numbers: until the first token that differs, the
+    log-probabilities are within 0.1 nats, and on average within 0.02."""
+    assert rounded.keys() == together.keys()
+    off: list[float] = []
+    for key, result in together.items():
+        for a, b in zip(
+            zip(result.tokens, result.logprobs, strict=True),
+            zip(rounded[key].tokens, rounded[key].logprobs, strict=True),
+            strict=True,
+        ):
+            if a[0] != b[0]:
+                break
+            off.append(abs(a[1] - b[1]))
+    assert len(off) > 80
+    assert 0 < np.mean(off) < 0.02 and max(off) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slots": 0}, "slots must be > 0, got 0"),
+        ({"chunk": 0}, "chunk must be > 0, got 0"),
+        ({"context": 129}, "context 129 exceeds the model's 128"),
+        ({"cache_dtype": "int4"}, "cache_dtype must be int8 or left out, got 'int4'"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tiny, changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        make(tiny, **changes)

@@ -18,7 +18,7 @@ from alignjax.sampling.requests import MAX_BIASES, Request
 from alignjax.sampling.runner import Runner
 from alignjax.sampling.state import State
 
-ASKED: dict[str, Any] = {"slots": 6, "context": 100, "answer": 40, "prefill_tokens": 64}
+ASKED: dict[str, Any] = {"slots": 8, "context": 100, "answer": 40, "prefill_tokens": 64}
 SHAPES = shapes.shapes(**ASKED, share=2)
 
 
@@ -39,14 +39,26 @@ def test_a_call_holds_as_many_prompts_as_its_tokens_allow():
     assert dataclasses.replace(SHAPES, prefill_tokens=32).rows(32) == 1
 
 
+@pytest.mark.parametrize(("context", "block"), [(100, 64), (512, 64), (513, 128)])
+def test_a_store_has_at_most_eight_blocks(context: int, block: int):
+    long = dataclasses.replace(SHAPES, context=context, answer=40)
+    assert (long.prompt_block, long.answer_block) == (block, 64)
+
+
 def test_what_is_left_out_is_chosen():
     """Prompts: rows for twice the slots, at most one a slot; answers that fill the
     context; on a CPU calls of 128 tokens and chunks of 4 steps."""
-    alone = shapes.shapes(slots=12, context=100)
-    assert (alone.share, alone.prompts, alone.answer) == (1, 12, 100)
+    alone = shapes.shapes(slots=16, context=100)
+    assert (alone.share, alone.prompts, alone.answer) == (1, 16, 100)
     assert (alone.prefill_tokens, alone.chunk, alone.cache_dtype) == (128, 4, None)
-    shared = [shapes.shapes(slots=12, context=9, share=n).prompts for n in (2, 4, 5)]
-    assert shared == [12, 6, 5]
+    shared = [shapes.shapes(slots=48, context=9, share=n).prompts for n in (2, 4, 5)]
+    assert shared == [48, 24, 24]  # 96 / 5 = 19.2, rounded up to a multiple of 8
+
+
+@pytest.mark.parametrize(("asked", "got"), [(1, 1), (2, 8), (8, 8), (9, 16)])
+def test_slots_and_prompts_are_one_or_a_multiple_of_eight(asked: int, got: int):
+    some = shapes.shapes(slots=asked, context=9, prompts=asked)
+    assert (some.slots, some.prompts) == (got, got)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +72,9 @@ def test_a_size_below_one_is_refused(name: str, value: int):
 
 
 def test_seats_that_do_not_suffice_are_refused():
-    message = "prompts=2 x share=2 seats are fewer than slots=6: some would stay empty"
+    message = "prompts=8 x share=2 seats are fewer than slots=24: some would stay empty"
     with pytest.raises(ValueError, match=message):
-        shapes.shapes(**ASKED, share=2, prompts=2)
+        shapes.shapes(**{**ASKED, "slots": 24}, share=2, prompts=2)
 
 
 def test_a_prefill_call_is_of_whole_blocks():
@@ -71,19 +83,19 @@ def test_a_prefill_call_is_of_whole_blocks():
 
 
 def test_a_cache_is_of_the_models_dtype_or_int8():
-    with pytest.raises(ValueError, match="cache_dtype must be int8 or .* 'float16'"):
+    with pytest.raises(ValueError, match=r"cache_dtype must be int8 or .* 'float16'"):
         shapes.shapes(**ASKED, cache_dtype="float16")
 
 
 @pytest.mark.parametrize("dtype", [None, "int8"])
 def test_the_cache_takes_what_is_estimated(tiny, dtype: str | None):
-    """6 prompts of 4 blocks of 32 tokens and 6 answers of a block of 64, keys and
-    values of 2 layers x 2 heads x 4: 4 bytes each, or one and a scale per head."""
+    """8 prompts of 2 blocks of 64 tokens and 8 answers of one, keys and values of 2
+    layers x 2 heads x 4: 4 bytes each, or one and a scale per head."""
     config = tiny[0].config
     these = dataclasses.replace(SHAPES, cache_dtype=dtype)
     taken = sum(x.nbytes for x in jax.tree.leaves(shapes.empty_cache(config, these)))
     assert shapes.cache_bytes(config, these) == taken
-    heads = 2 * 2 * 2 * 6 * (4 * 32 + 64)
+    heads = 2 * 2 * 2 * 8 * (2 * 64 + 64)
     assert taken == heads * (4 * 4 if dtype is None else 4 + 4)
 
 
@@ -92,20 +104,21 @@ def test_the_estimate_covers_what_the_compiled_calls_take(tiny):
     the compiler counts them; not twice as much is asked for."""
     model, params = tiny
     runner = Runner(model, params, SHAPES, mesh=None, memory_bytes=None)
+    replica = runner._replicas[0]
     state = State(SHAPES, replicas=1, vocab=model.config.vocab)
     row = jnp.zeros(1, jnp.int32)
     calls = [
         decode.prefill.lower(
-            runner._params,
-            runner._cache,
+            replica.params,
+            replica.cache,
             jnp.zeros((1, 64), jnp.int32),
             Prefill(row, row),
             model=model,
         ),
         decode.decode.lower(
-            runner._params,
-            runner._cache,
-            runner._history,
+            replica.params,
+            replica.cache,
+            replica.history,
             state.slots(jnp.array),
             model=model,
             steps=SHAPES.chunk,
@@ -125,7 +138,7 @@ def test_the_estimate_covers_what_the_compiled_calls_take(tiny):
 
 
 def test_over_several_devices_a_replica_takes_less_on_each(tiny):
-    """Two kv heads: split over two devices, whole on each of three. The 4 x 6 x (7 x 64
+    """Two kv heads: split over two devices, whole on each of three. The 4 x 8 x (7 x 64
     + 100 + 2 x 256) bytes of scores and options are on every device."""
     model, params = tiny
     one, two, three = (
@@ -133,28 +146,34 @@ def test_over_several_devices_a_replica_takes_less_on_each(tiny):
         for n in (1, 2, 3)
     )
     cache = shapes.cache_bytes(model.config, SHAPES)
-    whole = 4 * 6 * (7 * 64 + 100 + 2 * MAX_BIASES)
-    assert abs(two - whole - (one - whole) / 2) <= 2
-    assert abs(three - whole - cache - (one - whole - cache) / 3) <= 2
+    whole = 4 * 8 * (7 * 64 + 100 + 2 * MAX_BIASES)
+    assert abs(two - whole - (one - whole) / 2) <= 4
+    assert abs(three - whole - cache - (one - whole - cache) / 3) <= 4  # rounded down
 
 
 def test_slots_for_which_there_is_no_memory_are_refused_with_what_would_fit(tiny):
-    """Memory for exactly four slots: eight are refused, four are not."""
+    """Memory for exactly sixteen slots: thirty-two are refused, sixteen are not."""
     model, params = tiny
-    eight = shapes.shapes(**{**ASKED, "slots": 8}, share=2)
-    four = shapes.shapes(**{**ASKED, "slots": 4}, share=2)
-    available = shapes.estimate_bytes(model.config, four, params)
-    shapes.check_memory(model.config, four, params, available=available)
+    many, some = (
+        shapes.shapes(**{**ASKED, "slots": slots}, share=2) for slots in (32, 16)
+    )
+    available = shapes.estimate_bytes(model.config, some, params)
+    shapes.check_memory(model.config, some, params, available=available)
     message = (
-        "8 slots of 100 tokens need 0.00 GiB with the weights, 0.00 GiB are free; "
-        "4 slots would fit"
+        "32 slots of 100 tokens need 0.00 GiB with the weights, 0.00 GiB are free; "
+        "16 slots would fit"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        shapes.check_memory(model.config, eight, params, available=available)
+        shapes.check_memory(model.config, many, params, available=available)
     with pytest.raises(ValueError, match="not even one slot would fit: take a smaller"):
-        shapes.check_memory(model.config, four, params, available=1000)
-    # Two devices take half of it each.
-    shapes.check_memory(model.config, eight, params, devices=2, available=available)
+        shapes.check_memory(model.config, some, params, available=1000)
+    # Of two devices each takes less.
+    less = (
+        available + shapes.estimate_bytes(model.config, some, params, devices=2)
+    ) / 2
+    shapes.check_memory(model.config, some, params, devices=2, available=int(less))
+    with pytest.raises(ValueError, match=r"16 slots of .* 8 slots would fit"):
+        shapes.check_memory(model.config, some, params, available=int(less))
 
 
 def test_free_memory_is_the_least_of_machine_and_container(
@@ -175,4 +194,4 @@ def test_a_request_that_just_fits_the_estimate_needs_no_more_options():
     """Its options and history are counted: 256 biases a slot."""
     state = State(SHAPES, replicas=1, vocab=64)
     state.put(0, Request("a", (1,)), 0, replica=0, row=0, seat=0)
-    assert state.slots(jnp.array).options.bias_ids.shape == (6, MAX_BIASES)
+    assert state.slots(jnp.array).options.bias_ids.shape == (8, MAX_BIASES)
