@@ -227,6 +227,9 @@ def test_there_is_room_while_samples_would_find_slots_and_a_row_is_free():
     assert seating.has_room  # two of three slots are spoken for
     seating.add(request("1", 1))
     assert not seating.has_room
+    roomy = Seating(slots=2, prompts=9, share=1)
+    roomy.add(request("0", 2))
+    assert not roomy.has_room  # rows are free, but no slot that nobody waits for
     stored(seating)
     seating.leave(0)
     assert not seating.has_room  # a slot is free, but no row
