@@ -127,11 +127,10 @@ def attend(
 def copy_prompt(
     cache: LayerCache, source: Int[Array, ""], target: Int[Array, ""]
 ) -> LayerCache:
-    """The cache with one row of the prompt store copied into another; a target out of
-    range is passed over."""
+    """The cache with one row of the prompt store copied into another."""
 
     def copy(x: Array) -> Array:
-        return x.at[target].set(x[source], mode="drop")
+        return x.at[target].set(x[source])
 
     return cache._replace(prompts=jax.tree.map(copy, cache.prompts))
 

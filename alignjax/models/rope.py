@@ -63,7 +63,7 @@ def rotate(
     """Rotates each pair (x[i], x[i + head_dim / 2]) by its angle, in float32."""
     halves = x.reshape(*x.shape[:-1], 2, -1).astype(jnp.float32)
     # The other half comes by reversal: XLA's CPU backend runs a concatenation of
-    # halves element by element (85 against 10 microseconds for 32 tokens).
+    # halves element by element (85 against 54 microseconds for 32 tokens).
     other = halves[..., ::-1, :] * jnp.stack([-sine, sine], axis=-2)[..., None, :, :]
     turned = halves * cosine[..., None, None, :] + other
     return turned.reshape(x.shape).astype(x.dtype)

@@ -113,7 +113,7 @@ def shapes(
     is_cpu = jax.default_backend() == "cpu"
     if prompts is None:
         # Twice as many as full shares would take: the samples of a prompt do not end
-        # together, and its row stays taken until the last has. (Measured: with 1.5
+        # together, and its row stays taken until the last has. (Simulated: with 1.5
         # times, four samples each and uneven lengths, 13 % of the slots stay empty,
         # with twice as many none.)
         prompts = slots if share <= 1 else min(slots, -(-2 * slots // share))
@@ -138,14 +138,14 @@ def shapes(
     )
 
 
-def empty_cache(config: DecoderConfig, shapes: Shapes, *, replicas: int = 1) -> Cache:
-    """Zeroed keys and values of all replicas."""
+def empty_cache(config: DecoderConfig, shapes: Shapes) -> Cache:
+    """Zeroed keys and values of a replica."""
     return decoder.empty_cache(
         config,
-        prompts=replicas * shapes.prompts,
+        prompts=shapes.prompts,
         prompt_tokens=shapes.context,
         prompt_block=shapes.prompt_block,
-        answers=replicas * shapes.slots,
+        answers=shapes.slots,
         answer_tokens=shapes.answer,
         answer_block=shapes.answer_block,
         dtype=shapes.cache_dtype,

@@ -35,7 +35,7 @@ from alignjax.data.rows import Shape, Tokens
 from alignjax.models.attention import Visibility
 from alignjax.sampling import Request, Result, Settings, score
 from alignjax.sampling.choose import uniforms
-from alignjax.sampling.shapes import Shapes, empty_cache
+from alignjax.sampling.shapes import cache_bytes
 from timing import record, subject, traffic
 from timing.record import Compilations
 from timing.subject import Subject
@@ -109,7 +109,7 @@ def int8(
             },
             "greedy_tokens_before_the_first_split": round(agreed, 4),
             "greedy_answers_equal": round(whole, 4),
-            "cache_mib": round(_cache_bytes(it, sampler.shapes) / 2**20, 1),
+            "cache_mib": round(cache_bytes(it.model.config, sampler.shapes) / 2**20, 1),
             "tokens_per_s": round(run.tokens_per_s, 1),
             "sampler": dataclasses.asdict(sampler.shapes),
             "seed": seed,
@@ -243,11 +243,6 @@ def _chats(
 
 def _by_sample(results: Sequence[Result]) -> _Answers:
     return {(result.id, result.sample): result for result in results}
-
-
-def _cache_bytes(it: Subject, shapes: Shapes) -> int:
-    cache = jax.eval_shape(lambda: empty_cache(it.model.config, shapes))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

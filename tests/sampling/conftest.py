@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +13,8 @@ import tiny_models
 # JAX must not be imported before pytest_configure has run.
 if TYPE_CHECKING:
     from alignjax.models import Model, Params
-    from mixed_requests import Digits
+    from alignjax.sampling import Sampler, Tick
+    from mixed_requests import Answers, Digits
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,29 @@ def tiny(random_params: Callable[..., Any]) -> tuple[Model, Params]:
 
     config = tiny_models.decoder(vocab=64, is_tied=False, context=128)
     return decoder.build(config), random_params(config)
+
+
+@pytest.fixture(scope="module")
+def sampler(tiny: tuple[Model, Params]) -> Sampler:
+    """For the requests of few_requests."""
+    from few_requests import make
+
+    return make(tiny)
+
+
+@pytest.fixture
+def ticks(sampler: Sampler) -> Iterator[list[Tick]]:
+    """Every call of the device while the test runs."""
+    found: list[Tick] = []
+    sampler.on_tick = found.append
+    yield found
+    sampler.on_tick = None
+
+
+@pytest.fixture(scope="module")
+def together(sampler: Sampler) -> Answers:
+    """13 samples through 8 slots."""
+    from few_requests import REQUESTS
+    from mixed_requests import answers
+
+    return answers(sampler, REQUESTS)

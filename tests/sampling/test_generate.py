@@ -11,68 +11,20 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from alignjax.models import Model, Params
 from alignjax.sampling import (
     Piece,
     Request,
     Result,
-    Sampler,
     Settings,
-    Tick,
     decode,
 )
+from few_requests import GREEDY, REQUESTS, WARM, greedy, make
 from mixed_requests import (
-    SHAPES,
-    Answers,
-    Digits,
     answers,
     mixed,
     next_scores,
     prompt,
 )
-
-GREEDY = Settings(temperature=0.0, max_new_tokens=12)
-Tiny = tuple[Model, Params]
-
-# Of several lengths (prefill calls of 32 and 64 tokens), settings and n.
-REQUESTS = [
-    Request("greedy", prompt(0, 5), settings=GREEDY),
-    Request("warm", prompt(1, 9), n=5, seed=4, settings=Settings(max_new_tokens=20)),
-    Request("long", prompt(2, 40), seed=9, settings=Settings(1.5, max_new_tokens=30)),
-    Request("k", prompt(3, 32), n=4, settings=Settings(top_k=5, max_new_tokens=9)),
-    Request("p", prompt(4, 1), seed=2, settings=Settings(0.7, 0, 0.8, 17)),
-    Request("one", prompt(5, 33), seed=3, settings=Settings(max_new_tokens=1)),
-]
-WARM = REQUESTS[1]
-
-
-def make(tiny: Tiny, *eos_ids: int, **changes: Any) -> Sampler:
-    return Sampler(*tiny, Digits(*eos_ids), **{**SHAPES, **changes})
-
-
-@pytest.fixture(scope="module")
-def sampler(tiny: Tiny) -> Sampler:
-    return make(tiny)
-
-
-@pytest.fixture
-def ticks(sampler: Sampler) -> Iterator[list[Tick]]:
-    """Every call of the device while the test runs."""
-    found: list[Tick] = []
-    sampler.on_tick = found.append
-    yield found
-    sampler.on_tick = None
-
-
-@pytest.fixture(scope="module")
-def together(sampler: Sampler) -> Answers:
-    """13 samples through 8 slots."""
-    return answers(sampler, REQUESTS)
-
-
-def greedy(size: int, tokens: int, *, seed: int = 8, name: str = "full") -> Request:
-    settings = dataclasses.replace(GREEDY, max_new_tokens=tokens)
-    return Request(name, prompt(seed, size), settings=settings)
 
 
 def test_pieces_make_up_the_text(sampler, together):
