@@ -86,6 +86,34 @@ def hold_lock(root: Path) -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]
 
 
 @pytest.fixture(scope="session")
+def on_eight_devices(root: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a program with eight virtual CPU devices; the object that it prints."""
+
+    def run(program: Path, *words: str, is_optimised: bool = True) -> dict[str, Any]:
+        flags = ["--xla_force_host_platform_device_count=8"]
+        if not is_optimised:  # large programs that run once
+            flags.append("--xla_backend_optimization_level=0")
+        folders = [str(root), str(root / "tests" / "models")]
+        given = filter(None, [os.environ.get("PYTHONPATH")])
+        process = subprocess.run(
+            [sys.executable, str(program), *words],
+            env={
+                **os.environ,
+                "JAX_PLATFORMS": "cpu",
+                "XLA_FLAGS": " ".join(flags),
+                "PYTHONPATH": os.pathsep.join([*folders, *given]),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def shared_data(root: Path) -> Path:
     """Real data sets beside the checkout; skips where there are none."""
     folder = root.parent / "shared" / "data"

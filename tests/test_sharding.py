@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +13,9 @@ from alignjax import sharding
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def report(on_eight_devices) -> dict[str, Any]:
     """What eight_devices.py says of the mesh (data=2, fsdp=2, tensor=2)."""
-    program = Path(__file__).with_name("eight_devices.py")
-    root = program.parent.parent
-    flags = "--xla_force_host_platform_device_count=8"
-    folders = [str(root), str(root / "tests" / "models")]
-    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": flags,
-        "PYTHONPATH": path,
-    }
-    process = subprocess.run(
-        [sys.executable, str(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return on_eight_devices(Path(__file__).with_name("eight_devices.py"))
 
 
 def test_minus_one_takes_the_devices_that_are_left(report):

@@ -11,10 +11,6 @@ pmap, shard_map and accumulation it sees a share: there they differ, and say so 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +28,9 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def report(root: Path) -> dict[str, Any]:
+def report(on_eight_devices) -> dict[str, Any]:
     program = Path(__file__).with_name("eight_devices.py")
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.run(
-        [sys.executable, str(program)],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            # Large programs that run once: the compiler need not optimise them.
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
-            "--xla_backend_optimization_level=0",
-            "PYTHONPATH": path,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return on_eight_devices(program, is_optimised=False)
 
 
 @pytest.mark.parametrize("name", LOSSES)

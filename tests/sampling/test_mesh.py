@@ -3,52 +3,33 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-def run(*meshes: str) -> dict[str, Any]:
-    """What eight_devices.py says of these meshes."""
+@pytest.fixture(scope="module")
+def run(on_eight_devices) -> Callable[..., dict[str, Any]]:
+    """What eight_devices.py says of some meshes."""
     program = Path(__file__).with_name("eight_devices.py")
-    root = program.parent.parent.parent
-    folders = [str(root), str(root / "tests" / "models")]
-    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.run(
-        [sys.executable, str(program), *meshes],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            # Programs of some devices: the compiler need not optimise them.
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
-            "--xla_backend_optimization_level=0",
-            "PYTHONPATH": path,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return partial(on_eight_devices, program, is_optimised=False)
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def report(run) -> dict[str, Any]:
     return run("two", "tensor")
 
 
 @pytest.fixture(scope="module")
-def slow_report() -> dict[str, Any]:
+def slow_report(run) -> dict[str, Any]:
     return run("one", "eight", "heads")
 
 
 @pytest.fixture(scope="module")
-def rounded_report() -> dict[str, Any]:
+def rounded_report(run) -> dict[str, Any]:
     return run("int8", "two", "tensor")
 
 
