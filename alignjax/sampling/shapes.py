@@ -117,7 +117,10 @@ def shapes(
         # times, four samples each and uneven lengths, 13 % of the slots stay empty,
         # with twice as many none.)
         prompts = slots if share <= 1 else min(slots, -(-2 * slots // share))
+    has_seats = prompts * share >= slots
     slots, prompts = _even(slots), _even(prompts)
+    if has_seats and prompts * share < slots:
+        prompts = _even(-(-slots // share))  # seats for the slots that rounding added
     if prefill_tokens is None:
         prefill_tokens = 128 if is_cpu else 1024
     if chunk is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignjax.sampling import Request, Sampler
-from timing import peers, record, subject, traffic
+from timing import parts, peers, record, subject, traffic
 from timing.peers import Peer, Work
 from timing.record import Compilations
 from timing.subject import Subject
@@ -37,7 +37,8 @@ def side_by_side(
     """Rounds of ours and the peers in turn, the best of some repeats in each.
 
     Yields:
-      A line per system.
+      A line per system, with the bare matrix products of a step as one of them: what
+      the machine would allow if nothing else took time.
     """
     if against and it.folder is None:
         raise ValueError("a peer needs a model folder")
@@ -58,6 +59,9 @@ def side_by_side(
     subject.run(sampler, requests(seed))
     warm = compilations.total
     ours: list[list[float]] = []
+    products = parts.Products(it, answers)
+    limits: list[float] = []
+    cost: dict[str, Any] = {}
     theirs: dict[str, list[list[float]]] = {peer.name: [] for peer in against}
     runs = []
     for number in range(rounds):
@@ -71,6 +75,10 @@ def side_by_side(
         runs += mine
         ours.append([run.tokens_per_s for run in mine])
         record.say(f"{name}: round {number + 1}: alignjax {max(ours[-1]):.1f} tokens/s")
+        # Before the products are compiled and take memory.
+        cost = cost or _cost(compilations, warm)
+        limits.append(products.tokens_per_s())
+        record.say(f"{name}: round {number + 1}: products {limits[-1]:.1f} tokens/s")
         for peer in against:
             assert it.folder is not None
             spent = peer.seconds(it.folder, work, dtype=it.model.config.dtype)
@@ -78,6 +86,7 @@ def side_by_side(
             best = max(theirs[peer.name][-1])
             record.say(f"{name}: round {number + 1}: {peer.name} {best:.1f} tokens/s")
     best_of = {system: [max(r) for r in rates] for system, rates in theirs.items()}
+    best_of["products"] = limits
     about = {
         "work": {"name": name, "model": it.name, **work._asdict()},
         "dtype": it.model.config.dtype,
@@ -91,7 +100,13 @@ def side_by_side(
         "sampler": dataclasses.asdict(sampler.shapes),
         "seed": seed,
         "useful_share": round(subject.useful_share(runs), 4),
-        **_cost(compilations, warm),
+        **cost,
+    }
+    yield {
+        "system": "products",
+        **about,
+        "tokens_per_s": record.rates(limits),
+        "versions": record.versions(),
     }
     for peer in against:
         yield {

@@ -77,6 +77,13 @@ def test_seats_that_do_not_suffice_are_refused():
         shapes.shapes(**{**ASKED, "slots": 24}, share=2, prompts=2)
 
 
+def test_slots_added_by_rounding_get_seats_too():
+    """4 slots of one prompt become 8, which 8 prompts of 4 can seat (1 could not)."""
+    made = shapes.shapes(slots=4, context=64, share=4, prompts=1)
+    assert (made.slots, made.prompts) == (8, 8)
+    assert shapes.shapes(slots=32, context=64, share=32, prompts=1).prompts == 1
+
+
 def test_a_prefill_call_is_of_whole_blocks():
     with pytest.raises(ValueError, match="prefill_tokens must be a multiple of 32"):
         shapes.shapes(**{**ASKED, "prefill_tokens": 48})
