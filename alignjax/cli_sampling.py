@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignjax.sampling.prompts import Prompt
+    from alignjax.sampling.commands.prompts import Prompt
 
 SAMPLE_EXAMPLES = """\
 PROMPTS is a .jsonl file, a .txt file with a prompt a line, or - (standard input):
@@ -185,7 +185,8 @@ def sample(
     Returns:
       0; 1 where not one line could be sampled.
     """
-    from alignjax.sampling import answers, batch, prompts, requests
+    from alignjax.sampling import requests
+    from alignjax.sampling.commands import answers, batch, prompts
     from alignjax.sampling.setup import Setup, model_context
 
     command = batch.Command(
@@ -258,8 +259,8 @@ def chat(
     """Runs `alignjax chat`; the arguments are those of `sample`."""
     from alignjax.data.records import Message
     from alignjax.data.tokenizer import load_tokenizer
-    from alignjax.sampling import chat as chats
     from alignjax.sampling import requests
+    from alignjax.sampling.commands import chat as chats
     from alignjax.sampling.setup import Setup, model_context
 
     given = _settings(arguments)

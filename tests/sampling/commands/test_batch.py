@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from alignjax.sampling import Request, Result, answers, batch, prompts
-from alignjax.sampling.batch import Command, Job, Pace, Summary
-from alignjax.sampling.prompts import Prompt
+from alignjax.sampling import Request, Result
+from alignjax.sampling.commands import answers, batch, prompts
+from alignjax.sampling.commands.batch import Command, Job, Pace, Summary
+from alignjax.sampling.commands.prompts import Prompt
 from alignjax.sampling.sampler import Tick
 
 FACTS = {"model": "m", "slots": "4"}

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from alignjax.data.records import Message
-from alignjax.sampling import Request, Result, Settings, chat
-from alignjax.sampling.chat import Chat
+from alignjax.sampling import Request, Result, Settings
+from alignjax.sampling.commands import chat
+from alignjax.sampling.commands.chat import Chat
 from alignjax.sampling.sampler import Piece, Tick
 
 
@@ -277,7 +278,7 @@ def test_help_and_quit():
 def test_a_conversation_can_be_saved_and_sampled_from(tmp_path: Path):
     """Its line is one of a prompts file, and of a dataset."""
     from alignjax.data import records
-    from alignjax.sampling import prompts
+    from alignjax.sampling.commands import prompts
 
     path = tmp_path / "talk.jsonl"
     talk = Talk("a", "b", system="Be kind.")

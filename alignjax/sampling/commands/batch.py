@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from alignjax.progress import Progress
 from alignjax.sampling import requests
-from alignjax.sampling.answers import Answers
-from alignjax.sampling.prompts import MAX_SAMPLES, Prompt
+from alignjax.sampling.commands.answers import Answers
+from alignjax.sampling.commands.prompts import MAX_SAMPLES, Prompt
 from alignjax.sampling.requests import Request, Result, Settings
 from alignjax.sampling.sampler import Tick
 

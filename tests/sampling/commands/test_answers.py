@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alignjax import whole_file
-from alignjax.sampling import answers
+from alignjax.sampling.commands import answers
 
 KEYS = ["a", "b", "c"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from alignjax.data.records import Message
-from alignjax.sampling import prompts
-from alignjax.sampling.prompts import Prompt
+from alignjax.sampling.commands import prompts
+from alignjax.sampling.commands.prompts import Prompt
 
 
 @pytest.fixture
