@@ -16,7 +16,7 @@ import pytest
 
 from alignjax import cli
 from alignjax.constraints.ifeval import plain_id
-from alignjax.eval import contrast, ifeval
+from alignjax.eval import contrast
 
 NO_COMMA = {
     "key": 7,
@@ -361,95 +361,104 @@ def test_it_answers_at_once_without_jax_or_numpy(folder, root):
 
 QWEN = "m_ifeval/results_strict/Qwen__Qwen2.5-{}-Instruct-GPTQ-Int4.jsonl.gz"
 GPT4 = "ifeval/eval_results_{}.jsonl.gz"
+# Answers, those they are compared with, and the prompts of both.
+RUNS = {
+    "GPT-4": (GPT4.format("strict"), "", "ifeval/input_data.jsonl"),
+    "32B": (QWEN.format("32B"), QWEN.format("0.5B"), "m_ifeval/en_input_data.jsonl"),
+    "7B": (QWEN.format("7B"), QWEN.format("1.5B"), "m_ifeval/en_input_data.jsonl"),
+}
+# Files of recorded verdicts, and where ours on the same answers lie.
 RECORDED = {
-    "GPT-4": ("ifeval/input_data.jsonl", GPT4.format("strict")),
-    **{
-        f"Qwen2.5-{size}": ("m_ifeval/en_input_data.jsonl", QWEN.format(size))
-        for size in ("0.5B", "1.5B", "7B", "32B")
-    },
+    ("GPT-4", "strict"): (GPT4.format("strict"), "GPT-4/verdicts.jsonl"),
+    ("GPT-4", "loose"): (GPT4.format("loose"), "GPT-4/verdicts.jsonl"),
+    ("Qwen2.5-32B", "strict"): (QWEN.format("32B"), "32B/verdicts.jsonl"),
+    ("Qwen2.5-0.5B", "strict"): (QWEN.format("0.5B"), "32B/verdicts_against.jsonl"),
+    ("Qwen2.5-7B", "strict"): (QWEN.format("7B"), "7B/verdicts.jsonl"),
+    ("Qwen2.5-1.5B", "strict"): (QWEN.format("1.5B"), "7B/verdicts_against.jsonl"),
 }
 
 
 @pytest.fixture(scope="module")
-def scored(shared_data) -> dict[str, list[ifeval.Verdict]]:
-    """Our verdicts on the recorded answers of each model."""
-    found = {}
-    for model, (prompts, answers) in RECORDED.items():
-        known = ifeval.read_prompts(shared_data / prompts)
-        given = ifeval.read_answers(shared_data / answers, known)
-        found[model] = ifeval.score(known, given)
-    return found
-
-
-def recorded(path: Path) -> list[list[bool]]:
-    with gzip.open(path, "rt") as file:
-        return [json.loads(line)["follow_instruction_list"] for line in file]
+def scores(shared_data, root, tmp_path_factory) -> Path:
+    """A folder with the results of the command for each of the RUNS; in processes of
+    their own, where types are not checked."""
+    folder = tmp_path_factory.mktemp("scores")
+    for name, (answers, others, prompts) in RUNS.items():
+        words = ["--prompts", prompts, "--responses", answers]
+        words += ["--out", str(folder / name)]
+        words += ["--against", others] if others else []
+        subprocess.run(
+            [sys.executable, "-m", "alignjax.cli", "eval", "ifeval", *words],
+            check=True,
+            cwd=shared_data,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+    return folder
 
 
 def disagreements(
-    verdicts: list[ifeval.Verdict], lists: list[list[bool]], *, is_loose: bool
-) -> tuple[int, set[tuple[str, str, str, str]]]:
+    ours: list[dict[str, Any]], recorded: list[dict[str, Any]], reading: str
+) -> tuple[int, set[tuple[str, ...]]]:
     """The number of instruction verdicts, and (key, id, recorded, ours) of those that
     differ."""
+    name = "follow_instruction_list" + ("_loose" if reading == "loose" else "")
     n, found = 0, set()
-    for verdict, expected in zip(verdicts, lists, strict=True):
-        ours = verdict.loose if is_loose else verdict.strict
-        ids = verdict.prompt.instruction_ids
-        for name, theirs, own in zip(ids, expected, ours, strict=True):
+    for row, expected in zip(ours, recorded, strict=True):
+        assert row["prompt"] == expected["prompt"]
+        lists = row["instruction_id_list"], expected["follow_instruction_list"]
+        for instruction, theirs, own in zip(*lists, row[name], strict=True):
             n += 1
             if theirs != own:
-                key = str(verdict.prompt.key)
-                shown = ("no", "yes")
-                found.add((key, plain_id(name), shown[theirs], shown[own]))
+                key, shown = str(row["key"]), ("no", "yes")
+                found.add((key, plain_id(instruction), shown[theirs], shown[own]))
     return n, found
 
 
-def test_verdicts_agree_with_the_recorded_ones(scored, shared_data, root):
+def test_verdicts_agree_with_the_recorded_ones(scores, shared_data, root):
     """On 99.5 % of each file, and the table in docs/ifeval.md lists all others."""
     page = (root / "docs" / "ifeval.md").read_text()
-    rows = re.findall(r"^\| (\S+), (strict|loose) \| (.*) \|$", page, re.M)
-    listed: dict[tuple[str, str], set[tuple[str, ...]]] = {}
-    for model, reading, rest in rows:
+    listed: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for model, reading, rest in re.findall(
+        r"^\| (\S+), (strict|loose) \| (.*) \|$", page, re.M
+    ):
         cells = tuple(cell.strip(" `") for cell in rest.split("|"))
         listed.setdefault((model, reading), set()).add(cells[:4])
-    files = [(model, "strict", path) for model, (_, path) in RECORDED.items()]
-    for model, reading, path in [*files, ("GPT-4", "loose", GPT4.format("loose"))]:
-        n, found = disagreements(
-            scored[model], recorded(shared_data / path), is_loose=reading == "loose"
-        )
-        assert n > 800
+    n_all = n_differ = 0
+    for (model, reading), (file, verdicts) in RECORDED.items():
+        with gzip.open(shared_data / file, "rt") as lines:
+            recorded = [json.loads(line) for line in lines]
+        n, found = disagreements(read(str(scores / verdicts)), recorded, reading)
+        assert n in (832, 834)
         assert len(found) <= 0.005 * n, (model, reading)
         assert found == listed.pop((model, reading), set()), (model, reading)
+        n_all, n_differ = n_all + n, n_differ + len(found)
     assert not listed  # nothing in the table but what was found
+    assert f"{n_all:,} in all: {n_all - n_differ:,} agree" in page
 
 
-def test_accuracies_are_the_published_ones(scored):
-    """GPT-4: 417 and 430 of 540 prompts, .7722 and .7963 as recorded; 32B: .7911."""
-    found = ifeval.summary(scored["GPT-4"])
-    assert found["strict"]["prompt_level"]["accuracy"] == pytest.approx(
-        0.7722, abs=5e-5
-    )
-    assert found["loose"]["prompt_level"]["accuracy"] == pytest.approx(0.7963, abs=2e-3)
-    large = ifeval.summary(scored["Qwen2.5-32B"])
-    assert large["strict"]["prompt_level"]["accuracy"] == pytest.approx(
-        0.7911, abs=2e-3
-    )
+def test_accuracies_are_the_published_ones(scores):
+    """GPT-4: 417 and 430 of 540 prompts, .7722 and .7963; Qwen2.5-32B: .7911."""
+    for name, reading, expected, tolerance in (
+        ("GPT-4", "strict", 0.7722, 5e-5),
+        ("GPT-4", "loose", 0.7963, 2e-3),
+        ("32B", "strict", 0.7911, 2e-3),
+    ):
+        summary = json.loads((scores / name / "summary.json").read_text())
+        accuracy = summary[reading]["prompt_level"]["accuracy"]
+        assert accuracy == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize(
-    ("better", "worse", "more", "all_"),
-    [("32B", "0.5B", 0.965, 0.960), ("7B", "1.5B", 0.908, 0.922)],
+    ("name", "more", "all_"), [("32B", 0.965, 0.960), ("7B", 0.908, 0.922)]
 )
-def test_the_larger_model_wins_as_often_as_recorded(scored, better, worse, more, all_):
+def test_the_larger_model_wins_as_often_as_recorded(scores, name, more, all_):
     """359 / (359 + 13) = .965 and 246 / (246 + 25) = .908 where more instructions
     followed win; 312 / 325 = .960 and 212 / 230 = .922 where all followed do. Our
     verdicts differ by the few of the table in docs/ifeval.md."""
-    pair = scored[f"Qwen2.5-{better}"], scored[f"Qwen2.5-{worse}"]
-    for found, tolerance in (
-        (ifeval.compare_recorded(*pair), 5e-4),
-        (ifeval.compare(*pair), 5e-3),
-    ):
-        for name, expected in (("more_followed", more), ("all_followed", all_)):
-            assert found[name]["accuracy"] == pytest.approx(expected, abs=tolerance)
-            low, high = found[name]["interval_95"]
+    summary = json.loads((scores / name / "summary.json").read_text())
+    for kind, tolerance in (("contrast_recorded", 5e-4), ("contrast", 5e-3)):
+        for rule, expected in (("more_followed", more), ("all_followed", all_)):
+            found = summary[kind][rule]
+            assert found["accuracy"] == pytest.approx(expected, abs=tolerance)
+            low, high = found["interval_95"]
             assert low < expected < high < low + 0.08
