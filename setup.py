@@ -32,6 +32,8 @@ RUNTIME = [
     # data
     "datasets>=4.8",
     "pyarrow>=21",
+    # evaluation: IFEval's own language identification
+    "langdetect>=1.0.9",
     # config, command line, report
     "pyyaml>=6.0.2",
     "rich>=14.0",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import alignjax
-from alignjax import cli_sampling
+from alignjax import cli_ifeval, cli_sampling
 
 _EXAMPLES = """\
 examples:
@@ -21,6 +21,7 @@ examples:
   alignjax fetch smollm2 minilm                      models into the cache, once
   alignjax train configs/dpo.yaml optimizer.learning_rate=1e-5
   alignjax eval configs/eval.yaml --model path/to/model
+  alignjax eval ifeval --prompts input_data.jsonl --responses answers.jsonl --out scores
   alignjax report runs/quickstart
   alignjax sample prompts.jsonl --model smollm2 --out answers.jsonl
   alignjax chat --model smollm2
@@ -31,12 +32,17 @@ _CONFIG = """\
 CONFIG is a YAML file; a setting can be changed on the command line by its dotted name:
   {command} CONFIG {example}
 """
+# A command of two words, beside the one of its first word, which takes a config.
+_IFEVAL = "eval ifeval"
+_SAVED = """
+Answers that are there already, to IFEval's prompts: alignjax eval ifeval --help
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the user's mistakes become one line on stderr and exit code 2."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(_joined(argv))
     # argparse leaves here what follows an option: `train a.yaml --out b epochs=2`.
     if "settings" in arguments:
         arguments.settings += [word for word in rest if not word.startswith("-")]
@@ -51,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
+
+
+def _joined(argv: Sequence[str] | None) -> list[str]:
+    """The words of the command line, `eval ifeval` at their start as one."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return [_IFEVAL, *words[2:]] if words[:2] == _IFEVAL.split() else words
 
 
 def _line(error: Exception) -> str:
@@ -119,6 +131,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--embedder", help="sentence encoder: the same")
     evaluate.add_argument("--seed", type=int)
     _add_check(evaluate)
+    evaluate.epilog = f"{evaluate.epilog}{_SAVED}"
+
+    saved = _command(
+        commands,
+        _IFEVAL,
+        cli_ifeval.run,
+        "score saved answers to IFEval's prompts, without a model",
+        epilog=cli_ifeval.EXAMPLES,
+    )
+    cli_ifeval.add(saved)
 
     report = _command(
         commands, "report", _report, "write report.html and report.json of a run"

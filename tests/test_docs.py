@@ -105,6 +105,7 @@ def test_commands_are_understood(words, tmp_path):
         words = ["alignjax", "train", *words[1:]]
     if len(words) == 2 and words[1].startswith("--"):
         return
+    words = [words[0], *cli._joined(words[1:])]
     parser = (cli if words[0] == "alignjax" else data_gen.cli)._parser()
     arguments, rest = parser.parse_known_args(words[1:])
     assert not [word for word in rest if word.startswith("-")], rest
