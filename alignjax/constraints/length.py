@@ -22,15 +22,19 @@ from alignjax.constraints.constraint import (
 from alignjax.constraints.params import Integer
 from alignjax.constraints.text import (
     MARKER,
+    WORD,
     append,
     blocks,
     cut_words,
     fillers,
     filter_sentences,
     finish,
+    lower_first,
     nonempty_lines,
     plain_sentences,
     sentence_counts,
+    sentence_readings,
+    upper_first,
     word_counts,
 )
 
@@ -185,6 +189,107 @@ SENTENCES_MAX = ConstraintType(
     violations=_more_sentences,
     draw=_draw_sentences_max,
     tighten=_fewer_sentences,
+)
+
+
+def _fewer_than_asked(params: Params, text: str) -> Iterator[str]:
+    yield _first_sentences(text, params["n"] - 1)
+
+
+def _more_sentences_repair(params: Params, text: str) -> str:
+    filler = fillers(text)
+    while min(sentence_counts(text).values()) < params["n"]:
+        text = append(text, next(filler))
+    return text
+
+
+def _draw_sentences_min(rng: random.Random, context: Context) -> Params:
+    count = max(sentence_counts(context.answer).values())
+    return {"n": min(50, max(2, count + rng.choice((1, 2, 3))))}
+
+
+SENTENCES_MIN = ConstraintType(
+    name="sentences_min",
+    family="length",
+    version=1,
+    stage=21,
+    schema=(Integer("n", 2, 50),),
+    wordings=(
+        "Use at least {n} sentences.",
+        "Write {n} or more sentences.",
+        "Your answer should have no fewer than {n} sentences.",
+    ),
+    readings=lambda params, text: at_least(sentence_counts(text), params["n"]),
+    repair=_more_sentences_repair,
+    violations=_fewer_than_asked,
+    draw=_draw_sentences_min,
+    tighten=lambda params, slack: {"n": params["n"] + slack},
+)
+
+
+def _longest(text: str) -> dict[str, int]:
+    """Words of the longest sentence, for each way to find sentences and words."""
+    return {
+        f"{split}_{words}": max(
+            (word_counts(sentence)[words] for sentence in sentences), default=0
+        )
+        for split, sentences in sentence_readings(text).items()
+        for words in ("whitespace", "hyphens_split")
+    }
+
+
+def _pieces(sentence: str, n: int) -> list[str]:
+    """A sentence in sentences of at most n words, cut at commas and the like where
+    that is soon enough, else where it must be."""
+    pieces: list[str] = []
+    rest = sentence
+    while len(WORD.findall(rest)) > n or len(rest.split()) > n:
+        fits = cut_words(rest.replace(".", " "), n).rstrip(".")
+        at = len(fits)
+        breaks = [m.end() for m in re.finditer(r"[,;:](?= )| (?=and |but )", fits)]
+        if breaks and len(fits[: breaks[-1]].split()) * 2 >= n:
+            at = breaks[-1]
+        pieces.append(finish(rest[:at].strip()))
+        rest = upper_first(rest[at:].lstrip(" ,;:-–—.…"))
+    return [*pieces, rest] if any(c.isalnum() for c in rest) else pieces
+
+
+def _short_sentences(params: Params, text: str) -> str:
+    n = params["n"]
+    return " ".join(p for s in plain_sentences(text) for p in _pieces(s, n))
+
+
+def _long_sentence(params: Params, text: str) -> Iterator[str]:
+    """With sentences joined until one is too long."""
+    filler = fillers(text)
+    joined = ""
+    for sentence in [*plain_sentences(text), *(next(filler) for _ in range(100))]:
+        joined += (" and " if joined else "") + lower_first(sentence.rstrip(".!?…"))
+        if min(word_counts(joined).values()) > params["n"]:
+            yield upper_first(joined) + "."
+            return
+
+
+def _draw_sentence_words(rng: random.Random, context: Context) -> Params:
+    longest = min(_longest(context.answer).values())
+    fitting = [n for n in (6, 8, 10, 12, 15, 20) if n < longest]
+    return {"n": rng.choice(fitting or (6, 8, 10, 12))}
+
+
+SENTENCE_WORDS_MAX = ConstraintType(
+    name="sentence_words_max",
+    family="length",
+    version=1,
+    stage=23,
+    schema=(Integer("n", 3, 100),),
+    wordings=(
+        "Keep every sentence to at most {n} words.",
+        "No sentence should have more than {n} words.",
+    ),
+    readings=lambda params, text: at_most(_longest(text), params["n"]),
+    repair=_short_sentences,
+    violations=_long_sentence,
+    draw=_draw_sentence_words,
 )
 
 
