@@ -56,6 +56,7 @@ from alignjax.constraints.constraint import (
 )
 
 __all__ = [
+    "HELPERS",
     "TYPES",
     "Constraint",
     "ConstraintType",
@@ -166,7 +167,7 @@ TYPES: dict[str, ConstraintType] = {
 }
 
 # What a family's readings need besides the modules that all of them need.
-_HELPERS = {
+HELPERS = {
     "wordchoice": (keywords,),
     "formats": (notation,),
     "computed": (notation, stated),
@@ -317,10 +318,12 @@ def propose(
     rng.shuffle(names)
     for name in names:
         kind = _type(name)
+        tried: set[Constraint] = set()
         for _ in range(_DRAWS):
             drawn = Constraint(name, kind.draw(rng, Context(answer, topic)))
-            if check(drawn, answer) is not Verdict.FAIL:
+            if drawn in tried or check(drawn, answer) is not Verdict.FAIL:
                 continue
+            tried.add(drawn)
             if compose([*existing, drawn], answer) is not None:
                 return drawn
     return None
@@ -333,7 +336,7 @@ def fingerprint(type: str) -> str:
     kind = _type(type)
     family = sys.modules[f"{__name__}.{kind.family}"]
     digest = hashlib.sha256()
-    helpers = _HELPERS.get(kind.family, ())
+    helpers = HELPERS.get(kind.family, ())
     for module in (family, text, constraint, params, *helpers):
         digest.update(inspect.getsource(module).encode())
     if kind.package:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The constraint that an answer is in one language.
 
-Three readings that make different mistakes: a classifier of byte n-grams (langid.py, Lui
-and Baldwin 2012, in the fork py3langid) on the whole text, the same on every long line,
-and the script with the most frequent small words. All must agree, so short texts and
-mixed ones are often ambiguous, as they should be.
+Three readings that make different mistakes: a classifier of byte n-grams (langid.py,
+Lui and Baldwin 2012, in the fork py3langid) on the whole text, the same on every long
+line, and the script with the most frequent small words. All must agree, so short texts
+and mixed ones are often ambiguous, as they should be.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def _identifier() -> LanguageIdentifier:
 
 def _classify(text: str) -> str:
     """The code of the likeliest language; case tells nothing about it."""
-    return _identifier().classify(text.lower())[0]
+    text = text.lower().encode(errors="replace").decode()  # lone surrogates
+    return _identifier().classify(text)[0]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Iterator
@@ -34,9 +35,11 @@ from alignjax.constraints.text import (
     plain_sentences,
     sentence_counts,
     sentence_readings,
+    unmistakable,
     upper_first,
     word_counts,
 )
+from alignjax.constraints.vocabulary import FILLERS
 
 _WORDS = (10, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
@@ -193,13 +196,16 @@ SENTENCES_MAX = ConstraintType(
 
 
 def _fewer_than_asked(params: Params, text: str) -> Iterator[str]:
-    yield _first_sentences(text, params["n"] - 1)
+    for n in range(params["n"] - 1, 0, -1):
+        yield _first_sentences(text, n)
+    yield next(fillers(text))
 
 
 def _more_sentences_repair(params: Params, text: str) -> str:
     filler = fillers(text)
-    while min(sentence_counts(text).values()) < params["n"]:
-        text = append(text, next(filler))
+    while (missing := params["n"] - min(sentence_counts(text).values())) > 0:
+        for _ in range(missing):
+            text = append(text, next(filler))
     return text
 
 
@@ -229,13 +235,16 @@ SENTENCES_MIN = ConstraintType(
 
 def _longest(text: str) -> dict[str, int]:
     """Words of the longest sentence, for each way to find sentences and words."""
-    return {
-        f"{split}_{words}": max(
-            (word_counts(sentence)[words] for sentence in sentences), default=0
-        )
-        for split, sentences in sentence_readings(text).items()
-        for words in ("whitespace", "hyphens_split")
-    }
+    sizes: dict[str, tuple[int, int]] = {}
+    longest = {}
+    for split, sentences in sentence_readings(text).items():
+        for sentence in sentences:
+            if sentence not in sizes:
+                sizes[sentence] = (len(sentence.split()), len(WORD.findall(sentence)))
+        found = [sizes[sentence] for sentence in sentences] or [(0, 0)]
+        longest[f"{split}_whitespace"] = max(tokens for tokens, _ in found)
+        longest[f"{split}_hyphens_split"] = max(words for _, words in found)
+    return longest
 
 
 def _pieces(sentence: str, n: int) -> list[str]:
@@ -244,12 +253,13 @@ def _pieces(sentence: str, n: int) -> list[str]:
     pieces: list[str] = []
     rest = sentence
     while len(WORD.findall(rest)) > n or len(rest.split()) > n:
-        fits = cut_words(rest.replace(".", " "), n).rstrip(".")
-        at = len(fits)
+        # Two words less, because an end that looks like an abbreviation grows.
+        fits = cut_words(rest.replace(".", " "), n - 2).rstrip(".")
+        at = max(len(fits), re.match(r"\s*\S+", rest).end())
         breaks = [m.end() for m in re.finditer(r"[,;:](?= )| (?=and |but )", fits)]
         if breaks and len(fits[: breaks[-1]].split()) * 2 >= n:
             at = breaks[-1]
-        pieces.append(finish(rest[:at].strip()))
+        pieces.append(unmistakable(rest[:at].strip()))
         rest = upper_first(rest[at:].lstrip(" ,;:-–—.…"))
     return [*pieces, rest] if any(c.isalnum() for c in rest) else pieces
 
@@ -260,14 +270,15 @@ def _short_sentences(params: Params, text: str) -> str:
 
 
 def _long_sentence(params: Params, text: str) -> Iterator[str]:
-    """With sentences joined until one is too long."""
-    filler = fillers(text)
-    joined = ""
-    for sentence in [*plain_sentences(text), *(next(filler) for _ in range(100))]:
-        joined += (" and " if joined else "") + lower_first(sentence.rstrip(".!?…"))
-        if min(word_counts(joined).values()) > params["n"]:
-            yield upper_first(joined) + "."
-            return
+    """With sentences joined until one is too long, or with such a sentence added."""
+    for sentences in (plain_sentences(text), ()):
+        joined = ""
+        for sentence in itertools.chain(sentences, FILLERS * 10):
+            bare = re.sub(r"[.!?…]+(?=\W|$)", "", sentence)
+            joined += (" and " if joined else "") + lower_first(bare)
+            if len(joined.split()) > params["n"]:
+                yield upper_first(joined) + "."
+                break
 
 
 def _draw_sentence_words(rng: random.Random, context: Context) -> Params:
@@ -281,7 +292,7 @@ SENTENCE_WORDS_MAX = ConstraintType(
     family="length",
     version=1,
     stage=23,
-    schema=(Integer("n", 3, 100),),
+    schema=(Integer("n", 5, 100),),
     wordings=(
         "Keep every sentence to at most {n} words.",
         "No sentence should have more than {n} words.",

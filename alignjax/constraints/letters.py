@@ -67,10 +67,10 @@ def _fewer_letters(params: Params, text: str) -> str:
     shorter = filter_sentences(text, fits)
     if _count(letter, shorter) <= n and 2 * len(shorter) >= len(text):
         return shorter
+    left = _count(letter, text)
     for word in list(re.finditer(r"[\w'’-]+|\S", text))[::-1]:
-        if _count(letter, text) <= n:
-            break
-        if _count(letter, word[0]):
+        if left > n and _count(letter, word[0]):
+            left -= _count(letter, word[0])
             text = text[: word.start()] + text[word.end() :]
     text = tidy(text)
     if any(c.isalnum() for c in text):

@@ -13,11 +13,12 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 WORD = r"[^\W\d_]+(?:['’-][^\W\d_]+)*"
 
 
+@runtime_checkable  # for the shape checks of the tests
 class Param(Protocol):
     """What each kind of parameter has; see the module."""
 

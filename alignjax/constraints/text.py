@@ -83,7 +83,7 @@ def plain_sentences(text: str) -> list[str]:
     found = []
     for line in text.split("\n"):
         for sentence in _split(MARKER.sub("", line), _always):
-            found.append(_unmistakable(MARKER.sub("", sentence.strip())))
+            found.append(unmistakable(MARKER.sub("", sentence.strip())))
     return found
 
 
@@ -92,6 +92,17 @@ def finish(sentence: str) -> str:
     if _FINAL.search(sentence):
         return sentence
     return sentence.rstrip(" ,;:-–—") + "."
+
+
+def unmistakable(sentence: str) -> str:
+    """The sentence, finished so that no reading takes its end for an abbreviation."""
+    sentence = finish(sentence)
+    mark = _FINAL.search(sentence)
+    if mark and _ends_sentence(sentence, mark):
+        return sentence
+    if _LIST_NUMBER.search(sentence):
+        return f"It is {sentence}"
+    return sentence[:-1] + " too."
 
 
 def nonempty_lines(text: str) -> list[str]:
@@ -258,17 +269,6 @@ def _ends_sentence(text: str, mark: re.Match[str]) -> bool:
     if mark[0].rstrip(_CLOSERS) != ".":
         return True
     return not (_ABBREVIATION.search(before) or _LIST_NUMBER.search(before))
-
-
-def _unmistakable(sentence: str) -> str:
-    """The sentence, finished so that no reading takes its end for an abbreviation."""
-    sentence = finish(sentence)
-    mark = _FINAL.search(sentence)
-    if mark and _ends_sentence(sentence, mark):
-        return sentence
-    if _LIST_NUMBER.search(sentence):
-        return f"It is {sentence}"
-    return sentence[:-1] + " too."
 
 
 def _expand(text: str) -> str:
