@@ -32,6 +32,9 @@ RUNTIME = [
     # data
     "datasets>=4.8",
     "pyarrow>=21",
+    # constraints: JSON under a schema, language of a text
+    "jsonschema>=4.23,<5",
+    "py3langid>=0.4,<0.5",
     # config, command line, report
     "pyyaml>=6.0.2",
     "rich>=14.0",

@@ -106,8 +106,11 @@ def test_losses_import_jax_numpy_and_jaxtyping_only():
     assert outsiders("alignjax/losses", allowed) == []
 
 
-def test_constraints_are_pure_python():
-    assert outsiders("alignjax/constraints", {"alignjax.constraints"}) == []
+def test_constraints_need_two_small_packages():
+    allowed = {"alignjax.constraints", "jsonschema", "py3langid"}
+    assert outsiders("alignjax/constraints", allowed) == []
+    for package in ("jsonschema", "py3langid"):
+        assert len(importers(package)) == 1
 
 
 def test_models_know_no_loss_no_data_and_no_training():

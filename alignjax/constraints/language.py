@@ -9,6 +9,7 @@ and mixed ones are often ambiguous, as they should be.
 
 from __future__ import annotations
 
+import collections
 import functools
 import random
 import re
@@ -102,7 +103,7 @@ LANGUAGES: dict[str, Language] = {
     "Russian": _language(
         "ru",
         "CYRILLIC",
-        "и в не на что это с как по но из у за от для или бы же он мы",
+        "и в не на что это с как по но из у за от для или бы же он мы нет есть так все",
     ),
     "Bulgarian": _language(
         "bg",
@@ -179,8 +180,9 @@ def _script(letter: str) -> str:
 
 def _in_script(text: str, scripts: tuple[str, ...]) -> float:
     """Share of the letters that belong to these scripts; 0 if there are no letters."""
-    found = [_script(c) in scripts for c in text if c.isalpha()]
-    return sum(found) / len(found) if found else 0.0
+    letters = {c: n for c, n in collections.Counter(text).items() if c.isalpha()}
+    own = sum(n for c, n in letters.items() if _script(c) in scripts)
+    return own / max(1, sum(letters.values()))
 
 
 def _small_words(text: str) -> dict[str, int]:
@@ -194,7 +196,7 @@ def _small_words(text: str) -> dict[str, int]:
 
 
 def _reads_as(name: str, text: str) -> bool:
-    """Whether script and small words say that a text is in this language."""
+    """Whether script and small words speak for this language, and for none more."""
     language = LANGUAGES[name]
     if _in_script(text, language.scripts) < _SHARE:
         return False
@@ -208,7 +210,7 @@ def _reads_as(name: str, text: str) -> bool:
         for other, count in counts.items()
         if other != name and LANGUAGES[other].scripts == language.scripts
     )
-    return counts[name] > max(others, default=0)
+    return counts[name] >= max([1, *others])
 
 
 def _readings(params: Params, text: str) -> Readings:

@@ -8,7 +8,9 @@ import importlib
 import inspect
 import json
 import random
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -198,6 +200,10 @@ def test_86_types_of_which_77_are_more_than_variants_and_each_has_its_fingerprin
 def test_every_kind_of_instruction_of_ifeval_has_a_type():
     assert len(IFEVAL) == 25
     assert {name for names in IFEVAL.values() for name in names} <= set(TYPES)
+    page = Path(__file__).parents[2] / "docs" / "constraints.md"
+    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*) \|$", page.read_text(), re.M)
+    shown = {name: tuple(re.findall(r"`(\w+)`", types)) for name, types in rows}
+    assert shown == IFEVAL
 
 
 def test_the_fingerprint_covers_the_modules_that_a_family_imports():

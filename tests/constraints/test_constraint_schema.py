@@ -8,8 +8,7 @@ import random
 import pytest
 
 from alignjax import constraints
-from alignjax.constraints import Constraint
-from alignjax.constraints import computed, lookup
+from alignjax.constraints import Constraint, computed, lookup
 from alignjax.constraints import text as texts
 from alignjax.constraints.computed import evaluate
 from alignjax.constraints.stated import Statement
