@@ -74,9 +74,7 @@ def turns(asked: Sequence[Constraint], *, count: int, name: str) -> tuple[Messag
         if len(messages) == 2 * count:
             break
         drawn = [constraints.sample(c.type, rng, topic=task) for c in asked]
-        shown = None
-        if not constraints.loses_content(drawn, answer):
-            shown = constraints.compose(drawn, answer)
+        shown = constraints.compose(drawn, answer, keep_content=True)
         instruction = instruct(task, drawn, f"{name}/{task}")
         if shown is not None and instruction is not None:
             messages.append(Message("user", instruction.text))

@@ -56,7 +56,6 @@ from alignjax.constraints.constraint import (
 )
 
 __all__ = [
-    "HELPERS",
     "TYPES",
     "Constraint",
     "ConstraintType",
@@ -65,7 +64,6 @@ __all__ = [
     "check_all",
     "compose",
     "fingerprint",
-    "loses_content",
     "measure",
     "mutate",
     "parse",
@@ -267,21 +265,16 @@ def violate(
     return composition.break_one(_bind(constraint), text, [_bind(c) for c in keep])
 
 
-def compose(constraints: Sequence[Constraint], text: str) -> str | None:
-    """An edit of `text` that passes all constraints, or None if none was found."""
-    return composition.satisfy([_bind(c) for c in constraints], text)
+def compose(
+    constraints: Sequence[Constraint], text: str, *, keep_content: bool = False
+) -> str | None:
+    """An edit of `text` that passes all constraints, or None if none was found.
 
-
-def loses_content(constraints: Sequence[Constraint], text: str) -> bool:
-    """Whether meeting these constraints by `compose` replaces what the text says.
-
-    Such a composition shows that they can be met together; it is no answer.
+    Without `keep_content` it proves no more than that they can be met together: for a
+    language, `text` may give way to another text.
     """
-    return any(
-        not _type(constraint.type).keeps_content
-        and check(constraint, text) is not Verdict.PASS
-        for constraint in constraints
-    )
+    bound = [_bind(constraint) for constraint in constraints]
+    return composition.satisfy(bound, text, keep_content=keep_content)
 
 
 def sample(type: str, rng: random.Random, *, topic: str = "") -> Constraint:

@@ -170,9 +170,13 @@ def test_forbidden_words_are_taken_from_the_answer_and_keywords_are_not():
 def test_only_a_text_in_another_language_would_be_replaced():
     french = Constraint("language", {"language": "French"})
     text = "Les arbres perdent leurs feuilles parce que l'eau est rare en hiver."
-    assert constraints.loses_content([LOWER, french], ANSWERS[0])
-    assert not constraints.loses_content([LOWER, french], text)
-    assert not constraints.loses_content([LOWER], ANSWERS[0])
+    assert constraints.compose([LOWER, french], ANSWERS[0]) is not None
+    assert constraints.compose([LOWER, french], ANSWERS[0], keep_content=True) is None
+    kept = constraints.compose([LOWER, french], text, keep_content=True)
+    assert kept == text.lower()
+    # Words are added in English, so the text would have to be replaced again.
+    longer = Constraint("words_min", MANY)
+    assert constraints.compose([french, longer], text, keep_content=True) is None
     replacing = [name for name, kind in TYPES.items() if not kind.keeps_content]
     assert replacing == ["language"]
 

@@ -177,7 +177,7 @@ def test_an_answer_is_not_replaced_by_a_text_that_is_about_nothing():
     """No sample is in another language, and an edit could only show that one can be."""
     outcome = evolve(lambda messages, sample: BASE, ECD(types=("language",), samples=2))
     assert not outcome.examples
-    assert reasons(outcome)["content_lost"] == 3  # the parent's answer and 2 samples
+    assert reasons(outcome)["not_composable"] == 3  # the parent's answer and 2 samples
     assert reasons(outcome)["nothing_passes"] == 1
 
 
