@@ -314,9 +314,11 @@ def propose(
         tried: set[Constraint] = set()
         for _ in range(_DRAWS):
             drawn = Constraint(name, kind.draw(rng, Context(answer, topic)))
-            if drawn in tried or check(drawn, answer) is not Verdict.FAIL:
+            if drawn in tried:
                 continue
             tried.add(drawn)
+            if check(drawn, answer) is not Verdict.FAIL:
+                continue
             if compose([*existing, drawn], answer) is not None:
                 return drawn
     return None

@@ -187,9 +187,9 @@ def _in_script(text: str, scripts: tuple[str, ...]) -> float:
 
 def _small_words(text: str) -> dict[str, int]:
     """How many words of the text are frequent small words of each language."""
-    words = _EDGES.split(text.lower())
+    words = collections.Counter(_EDGES.split(text.lower()))
     return {
-        name: sum(word in language.words for word in words)
+        name: sum(words[word] for word in language.words)
         for name, language in LANGUAGES.items()
         if language.words
     }
