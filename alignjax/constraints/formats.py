@@ -100,7 +100,12 @@ def _schema_repair(params: Params, text: str) -> str:
 
 def _size(field: dict[str, Any]) -> int:
     """How many strings a property needs."""
-    return {"string": 1, "array": field.get("minItems", 0)}.get(field.get("type"), 0)
+    match field:
+        case {"type": "string"}:
+            return 1
+        case {"type": "array", "minItems": int(least)}:
+            return least
+    return 0
 
 
 def _schema_violations(params: Params, text: str) -> Iterator[str]:
@@ -135,7 +140,8 @@ def _draw_schema(rng: random.Random, context: Context) -> Params:
         (level, {"enum": list(levels)}),
     ]
     chosen = rng.sample(options, rng.choice((1, 2, 2, 3)))
-    properties = dict([(rng.choice(SCHEMA_TEXTS), {"type": "string"}), *chosen])
+    text: str = rng.choice(SCHEMA_TEXTS)
+    properties = {text: {"type": "string"}, **dict(chosen)}
     return {"schema": json.dumps(Schema.of(properties), ensure_ascii=False)}
 
 

@@ -255,7 +255,7 @@ def _pieces(sentence: str, n: int) -> list[str]:
     while len(WORD.findall(rest)) > n or len(rest.split()) > n:
         # Two words less, because an end that looks like an abbreviation grows.
         fits = cut_words(rest.replace(".", " "), n - 2).rstrip(".")
-        at = max(len(fits), re.match(r"\s*\S+", rest).end())
+        at = max(len(fits), len(rest.split(maxsplit=1)[0]))
         breaks = [m.end() for m in re.finditer(r"[,;:](?= )| (?=and |but )", fits)]
         if breaks and len(fits[: breaks[-1]].split()) * 2 >= n:
             at = breaks[-1]
