@@ -32,6 +32,9 @@ RUNTIME = [
     # data
     "datasets>=4.8",
     "pyarrow>=21",
+    # constraints: JSON under a schema, language of a text
+    "jsonschema>=4.23,<5",
+    "py3langid>=0.4,<0.5",
     # evaluation: IFEval's own language identification
     "langdetect>=1.0.9",
     # config, command line, report

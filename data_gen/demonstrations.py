@@ -65,7 +65,8 @@ def turns(asked: Sequence[Constraint], *, count: int, name: str) -> tuple[Messag
       name: decides tasks, parameters and wordings.
 
     Returns:
-      Two messages per demonstration; fewer where no witness was found.
+      Two messages per demonstration; fewer where no witness was found, or none that
+      still answers the task.
     """
     rng = random.Random(name)
     messages: list[Message] = []
@@ -73,7 +74,7 @@ def turns(asked: Sequence[Constraint], *, count: int, name: str) -> tuple[Messag
         if len(messages) == 2 * count:
             break
         drawn = [constraints.sample(c.type, rng, topic=task) for c in asked]
-        shown = constraints.compose(drawn, answer)
+        shown = constraints.compose(drawn, answer, keep_content=True)
         instruction = instruct(task, drawn, f"{name}/{task}")
         if shown is not None and instruction is not None:
             messages.append(Message("user", instruction.text))

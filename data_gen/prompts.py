@@ -56,7 +56,8 @@ def known_types(types: Sequence[str]) -> tuple[str, ...]:
 
 
 class Instruction(NamedTuple):
-    """What is asked, whole and in parts: the task and each constraint's sentence."""
+    """What is asked, whole and in parts: the task and each constraint's sentence, but
+    for what a constraint asks to repeat."""
 
     text: str
     parts: tuple[str, ...]
@@ -88,7 +89,15 @@ def instruct(task: str, asked: Sequence[Constraint], name: str) -> Instruction |
                 break
         else:
             return None
-    return Instruction(prompt, tuple(parts))
+    own = tuple(part for part in parts if not _is_quoted(part, asked))
+    return Instruction(prompt, own)
+
+
+def _is_quoted(part: str, asked: Sequence[Constraint]) -> bool:
+    """Whether a constraint asks for text that holds this part, as repeat_request does
+    with the task: an answer that has it is then no echo."""
+    values = [value for constraint in asked for value in constraint.params.values()]
+    return any(part in value for value in values if isinstance(value, str))
 
 
 def stated(prompt: str, count: int) -> tuple[Constraint, ...]:

@@ -2,6 +2,7 @@
 """Documentation: links lead somewhere, commands and settings exist, examples run."""
 
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import data_gen.cli
-from alignjax import cli, config
+from alignjax import cli, config, constraints
+from alignjax.constraints import TYPES
 from alignjax.data import records
 from alignjax.data.tokenizer import load_tokenizer
 from alignjax.eval.config import EvalConfig
@@ -180,10 +182,37 @@ def test_the_settings_of_a_method_are_all_there_with_their_defaults(page, kind):
         values = defaults.strip().split(", ")
         found |= dict(zip(re.findall(r"`(\w+)`", names), values, strict=True))
     expected = {
-        name: "all 47" if name == "types" else json.dumps(value)
+        name: f"all {len(TYPES)}" if name == "types" else json.dumps(value)
         for name, value in vars(kind()).items()
     }
     assert found == expected
+
+
+def test_the_page_of_constraints_lists_every_type_as_it_is():
+    """Name, first wording and the readings that `measure` gives."""
+    page = (ROOT / "docs" / "constraints.md").read_text()
+    listed = page.split("## Types")[1].split("\n## ")[0]
+    found = re.findall(r"^\| `(\w+)` \| `(.*)` \| ([\w, ]+) \|$", listed, re.M)
+    expected = []
+    for name, kind in TYPES.items():
+        wording = re.sub(r"\{\w+:s\}", "(s)", kind.wordings[0])
+        drawn = constraints.sample(name, random.Random(0))
+        readings = ", ".join(constraints.measure(drawn, "It is so."))
+        expected.append((name, " ".join(wording.split()), readings))
+    assert sorted(found) == sorted(expected)
+    assert f"has {len(TYPES)} types" in page
+
+
+def test_the_example_of_constraints_prints_what_its_comments_say():
+    (source,) = blocks(ROOT / "docs" / "constraints.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == re.findall(r"# (.+)$", source, re.M)
 
 
 def test_the_couples_of_the_howto_can_be_trained_on(tiny_llama, tmp_path, monkeypatch):

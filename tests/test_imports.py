@@ -106,9 +106,12 @@ def test_losses_import_jax_numpy_and_jaxtyping_only():
     assert outsiders("alignjax/losses", allowed) == []
 
 
-def test_constraints_are_pure_python():
-    allowed = {"alignjax.constraints", "langdetect"}
+def test_constraints_need_three_small_packages():
+    packages = ("jsonschema", "langdetect", "py3langid")
+    allowed = {"alignjax.constraints", *packages}
     assert outsiders("alignjax/constraints", allowed) == []
+    for package in packages:
+        assert len(importers(package)) == 1
 
 
 def test_models_know_no_loss_no_data_and_no_training():

@@ -16,21 +16,33 @@ import inspect
 import random
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from alignjax.constraints import (
     case,
     composition,
+    computed,
     constraint,
+    formats,
     keywords,
+    language,
     length,
+    letters,
+    lists,
+    lookup,
+    marks,
     markup,
+    notation,
     params,
     position,
     punctuation,
+    sections,
     shape,
+    stated,
     structure,
     text,
+    wordchoice,
     wrap,
 )
 from alignjax.constraints.composition import Bound
@@ -67,11 +79,14 @@ TYPES: dict[str, ConstraintType] = {
     "lowercase": case.LOWERCASE,
     "uppercase": case.UPPERCASE,
     "capital_words": case.CAPITAL_WORDS,
+    "capital_words_max": case.CAPITAL_WORDS_MAX,
     "title_case": case.TITLE_CASE,
     "words_max": length.WORDS_MAX,
     "words_min": length.WORDS_MIN,
     "sentences_exact": length.SENTENCES_EXACT,
     "sentences_max": length.SENTENCES_MAX,
+    "sentences_min": length.SENTENCES_MIN,
+    "sentence_words_max": length.SENTENCE_WORDS_MAX,
     "single_line": length.SINGLE_LINE,
     "lines_exact": length.LINES_EXACT,
     "include_word": keywords.INCLUDE_WORD,
@@ -80,6 +95,12 @@ TYPES: dict[str, ConstraintType] = {
     "include_phrase": keywords.INCLUDE_PHRASE,
     "forbidden_word": keywords.FORBIDDEN_WORD,
     "forbidden_letter": keywords.FORBIDDEN_LETTER,
+    "word_times_max": wordchoice.WORD_TIMES_MAX,
+    "forbidden_words": wordchoice.FORBIDDEN_WORDS,
+    "word_order": wordchoice.WORD_ORDER,
+    "phrase_choice": wordchoice.PHRASE_CHOICE,
+    "letter_min": letters.LETTER_MIN,
+    "letter_max": letters.LETTER_MAX,
     "no_commas": punctuation.NO_COMMAS,
     "no_digits": punctuation.NO_DIGITS,
     "numbers_min": punctuation.NUMBERS_MIN,
@@ -87,6 +108,9 @@ TYPES: dict[str, ConstraintType] = {
     "exclamations_max": punctuation.EXCLAMATIONS_MAX,
     "questions_min": punctuation.QUESTIONS_MIN,
     "end_question": punctuation.END_QUESTION,
+    "semicolons_min": marks.SEMICOLONS_MIN,
+    "no_contractions": marks.NO_CONTRACTIONS,
+    "emoji_min": marks.EMOJI_MIN,
     "start_phrase": position.START_PHRASE,
     "end_phrase": position.END_PHRASE,
     "first_word": position.FIRST_WORD,
@@ -95,24 +119,58 @@ TYPES: dict[str, ConstraintType] = {
     "postscript": position.POSTSCRIPT,
     "sentence_start": position.SENTENCE_START,
     "line_start": position.LINE_START,
+    "repeat_request": position.REPEAT_REQUEST,
     "bullets": structure.BULLETS,
     "numbered": structure.NUMBERED,
     "parts": structure.PARTS,
     "paragraphs": structure.PARAGRAPHS,
+    "sections": sections.SECTIONS,
+    "two_answers": sections.TWO_ANSWERS,
+    "paragraph_start": sections.PARAGRAPH_START,
+    "paragraph_sentences": sections.PARAGRAPH_SENTENCES,
+    "checklist": lists.CHECKLIST,
+    "lettered": lists.LETTERED,
+    "bullets_sorted": lists.BULLETS_SORTED,
+    "acrostic": lists.ACROSTIC,
     "highlights": markup.HIGHLIGHTS,
     "placeholders": markup.PLACEHOLDER,
     "hashtags": markup.HASHTAGS,
     "title": markup.TITLE,
     "bold_title": markup.BOLD_TITLE,
     "heading": markup.HEADING,
+    "subheadings": markup.SUBHEADINGS,
     "quoted": wrap.QUOTED,
     "parentheses": wrap.PARENTHESES,
     "tag": wrap.TAG,
+    "code_block": wrap.CODE_BLOCK,
     "json": shape.JSON,
     "table": shape.TABLE,
+    "table_size": shape.TABLE_SIZE,
     "comma_list": shape.COMMA_LIST,
+    "json_schema": formats.JSON_SCHEMA,
+    "json_array": formats.JSON_ARRAY,
+    "csv": formats.CSV,
+    "code": formats.CODE,
+    "arithmetic": computed.ARITHMETIC,
+    "purchase": computed.PURCHASE,
+    "sort_numbers": computed.SORT_NUMBERS,
+    "count_letters": computed.COUNT_LETTERS,
+    "weekday": computed.WEEKDAY,
+    "end_time": computed.END_TIME,
+    "table_value": lookup.TABLE_VALUE,
+    "table_total": lookup.TABLE_TOTAL,
+    "table_rows": lookup.TABLE_ROWS,
+    "table_extreme": lookup.TABLE_EXTREME,
+    "language": language.LANGUAGE,
 }
 
+# What a family's readings need besides the modules that all of them need.
+HELPERS = {
+    "wordchoice": (keywords,),
+    "formats": (notation,),
+    "computed": (notation, stated),
+    "lookup": (notation, stated),
+}
 _DRAWS = 6
 
 
@@ -207,9 +265,16 @@ def violate(
     return composition.break_one(_bind(constraint), text, [_bind(c) for c in keep])
 
 
-def compose(constraints: Sequence[Constraint], text: str) -> str | None:
-    """An edit of `text` that passes all constraints, or None if none was found."""
-    return composition.satisfy([_bind(c) for c in constraints], text)
+def compose(
+    constraints: Sequence[Constraint], text: str, *, keep_content: bool = False
+) -> str | None:
+    """An edit of `text` that passes all constraints, or None if none was found.
+
+    Without `keep_content` it proves no more than that they can be met together: for a
+    language, `text` may give way to another text.
+    """
+    bound = [_bind(constraint) for constraint in constraints]
+    return composition.satisfy(bound, text, keep_content=keep_content)
 
 
 def sample(type: str, rng: random.Random, *, topic: str = "") -> Constraint:
@@ -246,8 +311,12 @@ def propose(
     rng.shuffle(names)
     for name in names:
         kind = _type(name)
+        tried: set[Constraint] = set()
         for _ in range(_DRAWS):
             drawn = Constraint(name, kind.draw(rng, Context(answer, topic)))
+            if drawn in tried:
+                continue
+            tried.add(drawn)
             if check(drawn, answer) is not Verdict.FAIL:
                 continue
             if compose([*existing, drawn], answer) is not None:
@@ -257,12 +326,16 @@ def propose(
 
 @functools.cache
 def fingerprint(type: str) -> str:
-    """`name/version:hash`, the hash of the source that decides the verdict."""
+    """`name/version:hash`, the hash of the source that decides the verdict, and of the
+    version of the package that helps to."""
     kind = _type(type)
     family = sys.modules[f"{__name__}.{kind.family}"]
     digest = hashlib.sha256()
-    for module in (family, text, constraint, params):
+    helpers = HELPERS.get(kind.family, ())
+    for module in (family, text, constraint, params, *helpers):
         digest.update(inspect.getsource(module).encode())
+    if kind.package:
+        digest.update(f"{kind.package}=={version(kind.package)}".encode())
     return f"{kind.name}/{kind.version}:{digest.hexdigest()[:16]}"
 
 

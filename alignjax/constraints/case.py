@@ -14,6 +14,7 @@ from alignjax.constraints.constraint import (
     Reading,
     Readings,
     at_least,
+    at_most,
     nothing,
 )
 from alignjax.constraints.params import Integer
@@ -144,6 +145,45 @@ CAPITAL_WORDS = ConstraintType(
     repair=_capital_words_repair,
     violations=_capital_words_violations,
     draw=_capital_words_draw,
+)
+
+
+def _fewer_capitals(params: Params, text: str) -> str:
+    for word in _capitals(text, 1)[params["n"] :][::-1]:
+        small = "me" if word[0] == "I" else word[0].lower()
+        text = text[: word.start()] + small + text[word.end() :]
+    return text
+
+
+def _more_capitals(params: Params, text: str) -> Iterator[str]:
+    yield _capital_words_repair({"n": params["n"] + 1}, text)
+
+
+def _draw_capitals_max(rng: random.Random, context: Context) -> Params:
+    count = len(_capitals(context.answer, 2))
+    return {"n": rng.randrange(count) if count else rng.choice((0, 1, 2, 3))}
+
+
+CAPITAL_WORDS_MAX = ConstraintType(
+    name="capital_words_max",
+    family="case",
+    version=1,
+    stage=52,
+    schema=(Integer("n", 0, 20),),
+    wordings=(
+        "Write at most {n} word{n:s} in all capital letters.",
+        "No more than {n} word{n:s} should be in ALL CAPS.",
+    ),
+    readings=lambda params, text: at_most(
+        {
+            "two_letters_or_more": len(_capitals(text, 2)),
+            "any_length": len(_capitals(text, 1)),
+        },
+        params["n"],
+    ),
+    repair=_fewer_capitals,
+    violations=_more_capitals,
+    draw=_draw_capitals_max,
 )
 
 

@@ -32,13 +32,16 @@ class Bound(NamedTuple):
     params: Params
 
 
-def satisfy(bound: Sequence[Bound], text: str) -> str | None:
+def satisfy(
+    bound: Sequence[Bound], text: str, *, keep_content: bool = False
+) -> str | None:
     """A text that passes all constraints, made from `text`, or None.
 
     Repairs run in the order of their stages, then reversed, then in other orders.
     After each order the constraints that do not pass are repaired again, up to three
     rounds. Where repairs spoil each other, constraints with a number are first
-    repaired for a tighter one, to leave room.
+    repaired for a tighter one, to leave room. With `keep_content`, repairs that would
+    replace the text are left out.
     """
 
     @functools.cache
@@ -49,7 +52,9 @@ def satisfy(bound: Sequence[Bound], text: str) -> str | None:
     @functools.cache
     def repaired(index: int, text: str, slack: int) -> str:
         kind, params = bound[index]
-        return text if passes(index, text) else kind.repaired(params, text, slack)
+        if passes(index, text) or (keep_content and not kind.keeps_content):
+            return text
+        return kind.repaired(params, text, slack)
 
     indices = range(len(bound))
     start = normalise(text)

@@ -105,6 +105,11 @@ class Context:
     topic: str = ""
 
 
+def no_problem(params: Params) -> str | None:
+    """The `problem` of types whose parameters may be combined at will."""
+    del params
+
+
 def unchanged(params: Params, slack: int) -> Params:
     """The `tighten` of types that later repairs do not spoil."""
     del slack
@@ -126,6 +131,11 @@ class ConstraintType:
       violations: edits of a passing text that should fail, smallest first.
       draw: parameters that are plausible and, given an answer, likely to fail on it.
       tighten: parameters to repair for when `slack` > 0 later repairs will spoil it.
+      problem: what is wrong with valid parameters taken together, or None.
+      keeps_content: the repaired text still says what the text said; where it does
+        not (nothing here can translate), it proves that the constraint can be met,
+        and is no answer to anything.
+      package: the distribution that helps to decide the verdict, if any.
     """
 
     name: str
@@ -139,10 +149,18 @@ class ConstraintType:
     violations: Callable[[Params, str], Iterator[str]]
     draw: Callable[[random.Random, Context], Params]
     tighten: Callable[[Params, int], Params] = unchanged
+    problem: Callable[[Params], str | None] = no_problem
+    keeps_content: bool = True
+    package: str = ""
 
     def validate(self, params: Params) -> None:
         """Raises ValueError naming the parameter that does not fit the schema."""
         parameters.validate(self.name, self.schema, params)
+        problem = self.problem(params)
+        if problem:
+            raise ValueError(
+                f"constraint {self.name!r}: {problem}, got {dict(params)!r}"
+            )
 
     def judge(self, params: Params, text: str) -> Judgement:
         """The verdict on a text; raises what `validate` and `readings` raise."""
@@ -167,7 +185,9 @@ class ConstraintType:
     def find(self, text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
         """Yields (start, end, params) of each rendered sentence inside `text`."""
         for template in self.wordings:
-            yield from wording.find(self.name, template, self.schema, text)
+            for hit in wording.find(self.name, template, self.schema, text):
+                if not self.problem(hit[2]):
+                    yield hit
 
     def witness(self, params: Params, text: str) -> str:
         """The text itself if it passes, else the repaired text."""

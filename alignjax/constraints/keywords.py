@@ -36,30 +36,30 @@ from alignjax.constraints.vocabulary import (
 )
 
 
-def _whole(word: str) -> re.Pattern[str]:
+def whole_word(word: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
 
 
-def _occurrences(word: str, text: str) -> dict[str, int]:
+def occurrences(word: str, text: str) -> dict[str, int]:
     """How often a word occurs, in any case: between non-letters, not joined by a
     hyphen, and anywhere ("well" in "well-known swell" is 1, 0 and 2)."""
     apart = rf"(?<![\w-]){re.escape(word)}(?![\w-])"
     return {
-        "word": len(_whole(word).findall(text)),
+        "word": len(whole_word(word).findall(text)),
         "not_hyphenated": len(re.findall(apart, text, re.IGNORECASE)),
         "substring": len(re.findall(re.escape(word), text, re.IGNORECASE)),
     }
 
 
-def _mention(word: str, n: int, text: str, first: int = 0) -> str:
+def mention(word: str, n: int, text: str, first: int = 0) -> str:
     """The text with sentences added until the word is there n times."""
-    missing = n - _occurrences(word, text)["not_hyphenated"]
+    missing = n - occurrences(word, text)["not_hyphenated"]
     for i in range(max(0, missing)):
         text = append(text, MENTIONS[(first + i) % len(MENTIONS)].format(word=word))
     return text
 
 
-def _remove(word: str, text: str, *, keep: int = 0) -> str:
+def remove(word: str, text: str, *, keep: int = 0) -> str:
     """The text in which the word occurs `keep` times, even as a part of words."""
     inside = re.compile(
         rf"(?<![\w'’-])[\w'’-]*{re.escape(word)}[\w'’-]*", re.IGNORECASE
@@ -79,10 +79,10 @@ def _drop(word: str, text: str, *, keep: int = 0) -> Iterator[str]:
     shorter = filter_sentences(text, is_kept)
     if 2 * len(shorter) >= len(text):
         yield shorter
-    yield _remove(word, text, keep=keep)
+    yield remove(word, text, keep=keep)
 
 
-def _new_word(rng: random.Random, context: Context) -> str:
+def new_word(rng: random.Random, context: Context) -> str:
     """A word that the answer does not have, from the task half of the time."""
     answer = context.answer.lower()
     topical = [word for word in content_words(context.topic) if word not in answer]
@@ -102,20 +102,20 @@ INCLUDE_WORD = ConstraintType(
         "Use the word {word} in your answer.",
         "Make sure that the word {word} appears in your answer.",
     ),
-    readings=lambda params, text: at_least(_occurrences(params["word"], text), 1),
-    repair=lambda params, text: _mention(params["word"], 1, text),
+    readings=lambda params, text: at_least(occurrences(params["word"], text), 1),
+    repair=lambda params, text: mention(params["word"], 1, text),
     violations=lambda params, text: _drop(params["word"], text),
-    draw=lambda rng, context: {"word": _new_word(rng, context)},
+    draw=lambda rng, context: {"word": new_word(rng, context)},
 )
 
 
 def _word_times_violations(params: Params, text: str) -> Iterator[str]:
     yield from _drop(params["word"], text, keep=params["n"] - 1)
-    yield _remove(params["word"], text)
+    yield remove(params["word"], text)
 
 
 def _draw_word_times(rng: random.Random, context: Context) -> Params:
-    return {"word": _new_word(rng, context), "n": rng.choice((2, 2, 3))}
+    return {"word": new_word(rng, context), "n": rng.choice((2, 2, 3))}
 
 
 WORD_TIMES = ConstraintType(
@@ -129,9 +129,9 @@ WORD_TIMES = ConstraintType(
         "The word {word} should appear {n} or more times.",
     ),
     readings=lambda params, text: at_least(
-        _occurrences(params["word"], text), params["n"]
+        occurrences(params["word"], text), params["n"]
     ),
-    repair=lambda params, text: _mention(params["word"], params["n"], text),
+    repair=lambda params, text: mention(params["word"], params["n"], text),
     violations=_word_times_violations,
     draw=_draw_word_times,
 )
@@ -141,14 +141,14 @@ def _words_readings(params: Params, text: str) -> Readings:
     """Of the asked words, how many occur, in each reading of "occurs"."""
     found: dict[str, int] = {}
     for word in params["words"]:
-        for name, count in _occurrences(word, text).items():
+        for name, count in occurrences(word, text).items():
             found[name] = found.get(name, 0) + (count > 0)
     return at_least(found, len(params["words"]))
 
 
 def _words_repair(params: Params, text: str) -> str:
     for i, word in enumerate(params["words"]):
-        text = _mention(word, 1, text, first=i)
+        text = mention(word, 1, text, first=i)
     return text
 
 
@@ -158,7 +158,7 @@ def _words_violations(params: Params, text: str) -> Iterator[str]:
 
 
 def _draw_words(rng: random.Random, context: Context) -> Params:
-    first = _new_word(rng, context)
+    first = new_word(rng, context)
     return {"words": (first, choose(rng, KEYWORDS, avoid=(first,)))}
 
 
@@ -179,12 +179,12 @@ INCLUDE_WORDS = ConstraintType(
 )
 
 
-def _forbidden(word: str) -> dict[str, re.Pattern[str]]:
+def forbidden_forms(word: str) -> dict[str, re.Pattern[str]]:
     """What counts as using a word: itself, itself in a compound, or inflected."""
     stem = re.escape(word)
     return {
         "not_hyphenated": re.compile(rf"(?<![\w-]){stem}(?![\w-])", re.IGNORECASE),
-        "word": _whole(word),
+        "word": whole_word(word),
         "inflected": re.compile(
             rf"(?<!\w){stem}(?:['’]?s|es|e?d|ing|er|ly)?(?!\w)", re.IGNORECASE
         ),
@@ -192,12 +192,12 @@ def _forbidden(word: str) -> dict[str, re.Pattern[str]]:
 
 
 def _forbidden_readings(params: Params, text: str) -> Readings:
-    patterns = _forbidden(params["word"])
+    patterns = forbidden_forms(params["word"])
     counts = {name: len(found.findall(text)) for name, found in patterns.items()}
     return at_most(counts, 0)
 
 
-def _without(pattern: re.Pattern[str], text: str) -> str:
+def without(pattern: re.Pattern[str], text: str) -> str:
     """The text without sentences that match, or else without the matches."""
     shorter = filter_sentences(text, lambda sentence: not pattern.search(sentence))
     if not pattern.search(shorter) and 2 * len(shorter) >= len(text):
@@ -220,7 +220,7 @@ def _forbidden_violations(params: Params, text: str) -> Iterator[str]:
 
 def _draw_forbidden(rng: random.Random, context: Context) -> Params:
     answer, topic = context.answer.lower(), content_words(context.topic)
-    used = [word for word in COMMON_WORDS if _whole(word).search(answer)]
+    used = [word for word in COMMON_WORDS if whole_word(word).search(answer)]
     used += [word for word in content_words(answer) if word not in topic]
     return {"word": rng.choice(used or topic or COMMON_WORDS)}
 
@@ -237,7 +237,9 @@ FORBIDDEN_WORD = ConstraintType(
         "Your answer must not contain the word {word}.",
     ),
     readings=_forbidden_readings,
-    repair=lambda params, text: _without(_forbidden(params["word"])["inflected"], text),
+    repair=lambda params, text: without(
+        forbidden_forms(params["word"])["inflected"], text
+    ),
     violations=_forbidden_violations,
     draw=_draw_forbidden,
 )
@@ -264,7 +266,7 @@ FORBIDDEN_LETTER = ConstraintType(
         'Avoid all words that contain the letter "{letter}".',
     ),
     readings=_letter_readings,
-    repair=lambda params, text: _without(
+    repair=lambda params, text: without(
         re.compile(rf"[\w'’-]*{params['letter']}[\w'’-]*", re.IGNORECASE), text
     ),
     violations=lambda params, text: iter(
@@ -277,7 +279,7 @@ FORBIDDEN_LETTER = ConstraintType(
 def _phrase_readings(params: Params, text: str) -> Readings:
     spaced = re.escape(params["phrase"]).replace(r"\ ", r"\s+")
     counts = {
-        "same_line": len(_whole(params["phrase"]).findall(text)),
+        "same_line": len(whole_word(params["phrase"]).findall(text)),
         "any_spacing": len(re.findall(rf"(?<!\w){spaced}(?!\w)", text, re.IGNORECASE)),
     }
     return at_least(counts, 1)

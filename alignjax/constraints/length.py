@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Iterator
@@ -22,17 +23,23 @@ from alignjax.constraints.constraint import (
 from alignjax.constraints.params import Integer
 from alignjax.constraints.text import (
     MARKER,
+    WORD,
     append,
     blocks,
     cut_words,
     fillers,
     filter_sentences,
     finish,
+    lower_first,
     nonempty_lines,
     plain_sentences,
     sentence_counts,
+    sentence_readings,
+    unmistakable,
+    upper_first,
     word_counts,
 )
+from alignjax.constraints.vocabulary import FILLERS
 
 _WORDS = (10, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
@@ -185,6 +192,115 @@ SENTENCES_MAX = ConstraintType(
     violations=_more_sentences,
     draw=_draw_sentences_max,
     tighten=_fewer_sentences,
+)
+
+
+def _fewer_than_asked(params: Params, text: str) -> Iterator[str]:
+    for n in range(params["n"] - 1, 0, -1):
+        yield _first_sentences(text, n)
+    yield next(fillers(text))
+
+
+def _more_sentences_repair(params: Params, text: str) -> str:
+    filler = fillers(text)
+    while (missing := params["n"] - min(sentence_counts(text).values())) > 0:
+        for _ in range(missing):
+            text = append(text, next(filler))
+    return text
+
+
+def _draw_sentences_min(rng: random.Random, context: Context) -> Params:
+    count = max(sentence_counts(context.answer).values())
+    return {"n": min(50, max(2, count + rng.choice((1, 2, 3))))}
+
+
+SENTENCES_MIN = ConstraintType(
+    name="sentences_min",
+    family="length",
+    version=1,
+    stage=21,
+    schema=(Integer("n", 2, 50),),
+    wordings=(
+        "Use at least {n} sentences.",
+        "Write {n} or more sentences.",
+        "Your answer should have no fewer than {n} sentences.",
+    ),
+    readings=lambda params, text: at_least(sentence_counts(text), params["n"]),
+    repair=_more_sentences_repair,
+    violations=_fewer_than_asked,
+    draw=_draw_sentences_min,
+    tighten=lambda params, slack: {"n": params["n"] + slack},
+)
+
+
+def _longest(text: str) -> dict[str, int]:
+    """Words of the longest sentence, for each way to find sentences and words."""
+    sizes: dict[str, tuple[int, int]] = {}
+    longest = {}
+    for split, sentences in sentence_readings(text).items():
+        for sentence in sentences:
+            if sentence not in sizes:
+                sizes[sentence] = (len(sentence.split()), len(WORD.findall(sentence)))
+        found = [sizes[sentence] for sentence in sentences] or [(0, 0)]
+        longest[f"{split}_whitespace"] = max(tokens for tokens, _ in found)
+        longest[f"{split}_hyphens_split"] = max(words for _, words in found)
+    return longest
+
+
+def _pieces(sentence: str, n: int) -> list[str]:
+    """A sentence in sentences of at most n words, cut at commas and the like where
+    that is soon enough, else where it must be."""
+    pieces: list[str] = []
+    rest = sentence
+    while len(WORD.findall(rest)) > n or len(rest.split()) > n:
+        # Two words less, because an end that looks like an abbreviation grows.
+        fits = cut_words(rest.replace(".", " "), n - 2).rstrip(".")
+        at = max(len(fits), len(rest.split(maxsplit=1)[0]))
+        breaks = [m.end() for m in re.finditer(r"[,;:](?= )| (?=and |but )", fits)]
+        if breaks and len(fits[: breaks[-1]].split()) * 2 >= n:
+            at = breaks[-1]
+        pieces.append(unmistakable(rest[:at].strip()))
+        rest = upper_first(rest[at:].lstrip(" ,;:-–—.…"))
+    return [*pieces, rest] if any(c.isalnum() for c in rest) else pieces
+
+
+def _short_sentences(params: Params, text: str) -> str:
+    n = params["n"]
+    return " ".join(p for s in plain_sentences(text) for p in _pieces(s, n))
+
+
+def _long_sentence(params: Params, text: str) -> Iterator[str]:
+    """With sentences joined until one is too long, or with such a sentence added."""
+    for sentences in (plain_sentences(text), ()):
+        joined = ""
+        for sentence in itertools.chain(sentences, FILLERS * 10):
+            bare = re.sub(r"[.!?…]+(?=\W|$)", "", sentence)
+            joined += (" and " if joined else "") + lower_first(bare)
+            if len(joined.split()) > params["n"]:
+                yield upper_first(joined) + "."
+                break
+
+
+def _draw_sentence_words(rng: random.Random, context: Context) -> Params:
+    longest = min(_longest(context.answer).values())
+    fitting = [n for n in (6, 8, 10, 12, 15, 20) if n < longest]
+    return {"n": rng.choice(fitting or (6, 8, 10, 12))}
+
+
+SENTENCE_WORDS_MAX = ConstraintType(
+    name="sentence_words_max",
+    family="length",
+    version=1,
+    stage=23,
+    schema=(Integer("n", 5, 100),),
+    wordings=(
+        "Keep every sentence to at most {n} words.",
+        "No sentence should have more than {n} words.",
+    ),
+    readings=lambda params, text: at_most(_longest(text), params["n"]),
+    repair=_short_sentences,
+    violations=_long_sentence,
+    draw=_draw_sentence_words,
 )
 
 

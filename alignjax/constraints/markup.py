@@ -13,11 +13,12 @@ from alignjax.constraints.constraint import (
     Params,
     Readings,
     at_least,
+    exactly,
     facts,
     nothing,
 )
 from alignjax.constraints.params import Integer
-from alignjax.constraints.text import append, content_words, delete_last, title
+from alignjax.constraints.text import append, blocks, content_words, delete_last, title
 from alignjax.constraints.vocabulary import KEYWORDS, PLACEHOLDERS
 
 _HIGHLIGHT = re.compile(r"(?<![*\w])\*(?![*\s])[^*\n]+(?<!\s)\*(?![*\w])")
@@ -246,4 +247,41 @@ HEADING = ConstraintType(
     repair=lambda params, text: f"# {title(text)}\n{text}",
     violations=_heading_violations,
     draw=nothing,
+)
+
+
+def _subheading_readings(params: Params, text: str) -> Readings:
+    counts = {
+        "level_two": len(re.findall(r"(?m)^## +\S*\w", text)),
+        "any_level": len(re.findall(r"(?m)^[ \t]*#{1,6} +\S*\w", text)),
+    }
+    return exactly(counts, params["n"])
+
+
+def _add_subheadings(params: Params, text: str) -> str:
+    text = re.sub(r"(?m)^[ \t]*#{1,6} +", "", text)
+    parts = blocks(text, params["n"])
+    return "\n\n".join(f"## {title(part)}\n{part}" for part in parts)
+
+
+def _subheading_violations(params: Params, text: str) -> Iterator[str]:
+    before, mark, after = text.rpartition("## ")
+    yield before + after if mark else text
+    yield f"{text}\n## {title(text)}\nThat is all."
+
+
+SUBHEADINGS = ConstraintType(
+    name="subheadings",
+    family="markup",
+    version=1,
+    stage=33,
+    schema=(Integer("n", 1, 10),),
+    wordings=(
+        'Divide your answer with exactly {n} subheading{n:s} that start with "## ".',
+        'Use {n} heading{n:s} of level two, each on a line that starts with "## ".',
+    ),
+    readings=_subheading_readings,
+    repair=_add_subheadings,
+    violations=_subheading_violations,
+    draw=lambda rng, context: {"n": rng.choice((2, 2, 3, 4))},
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from alignjax.constraints.constraint import (
     ConstraintType,
+    Context,
     Params,
     Reading,
     Readings,
@@ -35,6 +36,7 @@ from alignjax.constraints.vocabulary import (
     LAST_WORDS,
     OPENINGS,
     POSTSCRIPTS,
+    REQUESTS,
     SENTENCE_STARTS,
 )
 
@@ -341,4 +343,50 @@ LINE_START = ConstraintType(
     repair=_prefix_lines,
     violations=_line_violations,
     draw=lambda rng, context: {"prefix": rng.choice((">", "->", "=>", "+", "~", "#"))},
+)
+
+
+def _request_readings(params: Params, text: str) -> Readings:
+    request = params["request"]
+    has_more = any(c.isalnum() for c in text[len(request) :])
+    bare = _loose(text.lstrip(_MARKUP))
+    return facts(
+        {
+            "exact": text.startswith(request) and has_more,
+            "any_case_or_markup": bare.startswith(_loose(request.lstrip(_MARKUP))),
+        }
+    )
+
+
+def _request_violations(params: Params, text: str) -> Iterator[str]:
+    yield text[len(params["request"]) :].lstrip(" \n\"':")
+    yield append("Here is my answer:", text)
+
+
+def _draw_request(rng: random.Random, context: Context) -> Params:
+    """The task, or its first sentence that can be quoted."""
+    fits = _REQUEST.problem
+    sentences = sentence_readings(context.topic)["lines"]
+    options = [context.topic, *(sentence.strip() for sentence in sentences)]
+    request = next((text for text in options if fits(text) is None), "")
+    return {"request": request or rng.choice(REQUESTS)}
+
+
+_REQUEST = Phrase("request", longest=300)
+
+REPEAT_REQUEST = ConstraintType(
+    name="repeat_request",
+    family="position",
+    version=1,
+    stage=69,
+    schema=(_REQUEST,),
+    wordings=(
+        "First repeat the request {request} word for word, then give your answer.",
+        "Before you answer, copy this sentence without any change: {request} "
+        "Then answer.",
+    ),
+    readings=_request_readings,
+    repair=lambda params, text: f"{params['request']}\n\n{text}",
+    violations=_request_violations,
+    draw=_draw_request,
 )

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from alignjax.constraints.constraint import (
     ConstraintType,
@@ -23,25 +23,15 @@ from alignjax.constraints.text import (
     content_words,
     fillers,
     nonempty_lines,
+    strict_json,
 )
 from alignjax.constraints.vocabulary import JSON_KEYS, KEYWORDS, TABLE_HEADERS
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"duplicate JSON key in {keys}")
-    return dict(pairs)
-
-
-def _not_json(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _object_keys(text: str) -> list[str] | None:
     """Keys of the JSON object that `text` is, or None if it is not one."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_not_json)
+        value = strict_json(text)
     except ValueError:
         return None
     return list(value) if isinstance(value, dict) else None
@@ -202,4 +192,83 @@ COMMA_LIST = ConstraintType(
     repair=_items_repair,
     violations=_items_violations,
     draw=_draw_items,
+)
+
+
+def _tables(text: str) -> list[list[list[str]]]:
+    """Markdown tables, as rows of cells: runs of lines with "|" whose second line is a
+    rule ("|---|---|"), without the rule."""
+    found: list[list[list[str]]] = []
+    run: list[list[str]] = []
+    for line in [*text.split("\n"), ""]:
+        if "|" in line:
+            run.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+            continue
+        if len(run) > 1 and all(re.fullmatch(r":?-+:?", cell) for cell in run[1]):
+            found.append([run[0], *run[2:]])
+        run = []
+    return found
+
+
+def _size_of(table: list[list[str]]) -> tuple[int, int]:
+    """Columns and rows below the header; (0, 0) where a row has too few or too many."""
+    widths = {len(row) for row in table}
+    return (widths.pop(), len(table) - 1) if len(widths) == 1 else (0, 0)
+
+
+def _sized_readings(params: Params, text: str) -> Readings:
+    wanted = (params["columns"], params["rows"])
+    tables = _tables(text)
+    filled = [t for t in tables if all(cell for row in t for cell in row)]
+    shown = ", ".join("x".join(map(str, _size_of(table))) for table in tables[:5])
+    return {
+        "only_table": Reading(
+            shown, [_size_of(t) for t in tables] == [wanted] and filled == tables
+        ),
+        "any_table": Reading(shown, wanted in [_size_of(table) for table in tables]),
+    }
+
+
+def _sized_repair(params: Params, text: str) -> str:
+    """The text without its tables, then a table of its words."""
+    columns, rows = params["columns"], params["rows"]
+    kept = [line for line in text.split("\n") if "|" not in line]
+    text = "\n".join(kept).strip()
+    words = [*content_words(text), *KEYWORDS]
+    header = [name for pair in TABLE_HEADERS for name in pair]
+    header = list(dict.fromkeys([*header, *(f"Point {i}" for i in range(columns))]))
+    cells = itertools.cycle(word.capitalize() for word in dict.fromkeys(words))
+    lines = [header[:columns], ["---"] * columns]
+    lines += [list(itertools.islice(cells, columns)) for _ in range(rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{text}\n\n{table}" if text else table
+
+
+def _sized_violations(params: Params, text: str) -> Iterator[str]:
+    del params
+    lines = text.split("\n")
+    last = max(i for i, line in enumerate(lines) if "|" in line)
+    yield "\n".join([*lines[:last], *lines[last + 1 :]])
+    yield "\n".join([*lines[: last + 1], lines[last], *lines[last + 1 :]])
+
+
+TABLE_SIZE = ConstraintType(
+    name="table_size",
+    family="formats",
+    version=1,
+    stage=39,
+    schema=(Integer("columns", 2, 8), Integer("rows", 1, 20)),
+    wordings=(
+        "Include a Markdown table with exactly {columns} columns and {rows} "
+        "row{rows:s} below the header.",
+        "Add a Markdown table of {columns} columns that has a header and exactly "
+        "{rows} more row{rows:s}.",
+    ),
+    readings=_sized_readings,
+    repair=_sized_repair,
+    violations=_sized_violations,
+    draw=lambda rng, context: {
+        "columns": rng.choice((2, 3, 3, 4)),
+        "rows": rng.choice((2, 3, 4)),
+    },
 )

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from alignjax.constraints.vocabulary import FILLERS, SHORT_FILLERS, STOPWORDS
 
@@ -16,6 +17,21 @@ Item = TypeVar("Item")
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 MARKER = re.compile(r"^[ \t]*(?:[-*•+>]|\d+[.)]|#{1,6})[ \t]+")
+# Lines that state a computed answer, see `alignjax.constraints.stated`.
+LABELS = (
+    "Result",
+    "Change",
+    "Sorted",
+    "Letters",
+    "Weekday",
+    "Ends",
+    "Value",
+    "Total",
+    "Rows",
+    "Name",
+    "Code",
+)
+STATEMENT = re.compile(rf"(?i)(?:{'|'.join(LABELS)}): \S")
 _CLOSERS = "\"'”’)]*_"
 _END = re.compile(rf"[.!?…]+[{re.escape(_CLOSERS)}]*(?=\s|$)")
 _FINAL = re.compile(rf"[.!?…]+[{re.escape(_CLOSERS)}]*$")
@@ -67,7 +83,7 @@ def plain_sentences(text: str) -> list[str]:
     found = []
     for line in text.split("\n"):
         for sentence in _split(MARKER.sub("", line), _always):
-            found.append(_unmistakable(MARKER.sub("", sentence.strip())))
+            found.append(unmistakable(MARKER.sub("", sentence.strip())))
     return found
 
 
@@ -76,6 +92,17 @@ def finish(sentence: str) -> str:
     if _FINAL.search(sentence):
         return sentence
     return sentence.rstrip(" ,;:-–—") + "."
+
+
+def unmistakable(sentence: str) -> str:
+    """The sentence, finished so that no reading takes its end for an abbreviation."""
+    sentence = finish(sentence)
+    mark = _FINAL.search(sentence)
+    if mark and _ends_sentence(sentence, mark):
+        return sentence
+    if _LIST_NUMBER.search(sentence):
+        return f"It is {sentence}"
+    return sentence[:-1] + " too."
 
 
 def nonempty_lines(text: str) -> list[str]:
@@ -115,11 +142,14 @@ def fillers(text: str) -> Iterator[str]:
 
 
 def append(text: str, sentence: str) -> str:
-    """The text with one more sentence at the end of its last line."""
+    """The text with one more sentence at the end of its last line, or on a new line
+    where the last one is a statement, which must stand alone."""
     if not text:
         return sentence
     lines = text.rstrip().split("\n")
     last = lines[-1]
+    if STATEMENT.match(last):
+        return "\n".join([*lines, sentence])
     if any(c.isalnum() for c in last):
         last = finish(last)
     return "\n".join([*lines[:-1], f"{last} {sentence}"])
@@ -206,6 +236,23 @@ def delete_last(pattern: re.Pattern[str], text: str, *, keep: int) -> str:
     return text
 
 
+def strict_json(text: str) -> Any:
+    """The value of a JSON text; ValueError also for a key that is there twice and for
+    NaN and Infinity."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_json)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"duplicate JSON key in {keys}")
+    return dict(pairs)
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _split(text: str, ends: Callable[[str, re.Match[str]], bool]) -> list[str]:
     edges = [m.end() for m in _END.finditer(text) if ends(text, m)]
     parts = [text[a:b] for a, b in zip([0, *edges], [*edges, len(text)], strict=True)]
@@ -222,17 +269,6 @@ def _ends_sentence(text: str, mark: re.Match[str]) -> bool:
     if mark[0].rstrip(_CLOSERS) != ".":
         return True
     return not (_ABBREVIATION.search(before) or _LIST_NUMBER.search(before))
-
-
-def _unmistakable(sentence: str) -> str:
-    """The sentence, finished so that no reading takes its end for an abbreviation."""
-    sentence = finish(sentence)
-    mark = _FINAL.search(sentence)
-    if mark and _ends_sentence(sentence, mark):
-        return sentence
-    if _LIST_NUMBER.search(sentence):
-        return f"It is {sentence}"
-    return sentence[:-1] + " too."
 
 
 def _expand(text: str) -> str:

@@ -175,6 +175,119 @@ TABLE_HEADERS = (
 
 TAGS = ("answer", "response", "result", "reply", "output")
 
+LETTER_SENTENCES = {
+    "j": "Enjoy the journey and the joy of it.",
+    "q": "A quick question is quite unique.",
+    "x": "Relax and fix the next extra example.",
+    "z": "A lazy breeze can puzzle and amaze.",
+}
+
+LINE_OPENERS = {
+    "a": "Also",
+    "b": "Briefly",
+    "c": "Clearly",
+    "d": "Definitely",
+    "e": "Evidently",
+    "f": "Furthermore",
+    "g": "Generally",
+    "h": "Hence",
+    "i": "Indeed",
+    "j": "Justly",
+    "k": "Keenly",
+    "l": "Likewise",
+    "m": "Meanwhile",
+    "n": "Now",
+    "o": "Overall",
+    "p": "Perhaps",
+    "q": "Quite simply",
+    "r": "Really",
+    "s": "So",
+    "t": "Then",
+    "u": "Usually",
+    "v": "Visibly",
+    "w": "Well",
+    "x": "Xenially",
+    "y": "Yes",
+    "z": "Zealously",
+}
+
+ACROSTICS = ("TREE", "WISE", "IDEA", "STAR", "NOTE", "CALM", "MINT", "BOLD", "RAIN")
+
+SEMICOLON_SENTENCES = (
+    "Start small; the rest follows.",
+    "It takes time; it is worth it.",
+    "Look closely; much is easy to miss.",
+    "Ask others; they may know more.",
+)
+
+EMOJI = ("🙂", "🌟", "🎉", "👍", "💡", "🌿", "🚀", "📌")
+
+PHRASE_CHOICES = (
+    ("I am certain.", "I am fairly sure.", "I am only guessing."),
+    ("This is a fact.", "This is an opinion."),
+    ("Difficulty: easy", "Difficulty: medium", "Difficulty: hard"),
+    ("Good for beginners.", "Good for experts."),
+    ("It takes minutes.", "It takes hours.", "It takes days."),
+    ("My answer is yes.", "My answer is no.", "My answer is maybe."),
+)
+
+REQUESTS = (
+    "Please answer the question above.",
+    "Explain this in your own words.",
+    "Tell me what matters most here.",
+)
+
+SECTION_MARKERS = ("Section", "Part", "Chapter", "Step", "Day", "Scene")
+
+CSV_COLUMNS = ("point", "detail", "reason", "example", "note", "topic", "idea")
+
+_COUNTED_WORDS = """
+strawberry banana committee mississippi assessment raspberry bookkeeper parallel
+occurrence elephant millennium balloon coffee referee tomorrow
+"""
+COUNTED_WORDS = tuple(_COUNTED_WORDS.split())
+
+GOODS = ("apples", "notebooks", "tickets", "pencils", "cups", "books", "lamps")
+
+WEEKDAYS = (
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+)
+
+TABLE_TOPICS = (
+    (
+        ("City", "Visitors", "Hotels", "Parks", "Museums"),
+        ("Lima", "Oslo", "Cairo", "Kyoto", "Quito", "Porto", "Dakar", "Hanoi"),
+    ),
+    (
+        ("Shop", "Apples", "Pears", "Plums", "Lemons"),
+        ("North", "South", "East", "West", "Central", "Harbour"),
+    ),
+    (
+        ("Team", "Wins", "Draws", "Losses", "Goals"),
+        ("Foxes", "Hawks", "Bears", "Wolves", "Otters", "Eagles"),
+    ),
+    (
+        ("Month", "Sales", "Orders", "Returns", "Calls"),
+        ("January", "February", "March", "April", "June", "July"),
+    ),
+)
+
+SCHEMA_TEXTS = ("summary", "title", "reason", "advice", "example", "topic")
+SCHEMA_LISTS = ("points", "steps", "examples", "tags")
+SCHEMA_NUMBERS = ("confidence", "difficulty", "score", "minutes")
+SCHEMA_FACTS = ("helpful", "certain", "beginner")
+SCHEMA_ENUMS = (
+    ("tone", ("formal", "casual", "neutral")),
+    ("level", ("easy", "medium", "hard")),
+    ("kind", ("fact", "opinion", "story")),
+)
+
 _STOPWORDS = """
 about above after again against also although always another anything around away
 back because been before being below between both came cannot come comes could does

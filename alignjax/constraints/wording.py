@@ -35,6 +35,8 @@ def find(
     type_name: str, template: str, schema: tuple[Param, ...], text: str
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yields (start, end, params) of each place where `text` has this wording."""
+    if _landmark(template) not in text:
+        return
     for match in _pattern(template, schema).finditer(text):
         params = {param.name: param.read(match[param.name]) for param in schema}
         try:
@@ -43,6 +45,13 @@ def find(
             continue  # the words are ours but the values are not: no constraint
         if render(template, schema, params) == match[0]:
             yield match.start(), match.end(), params
+
+
+@functools.cache
+def _landmark(template: str) -> str:
+    """The longest piece that every sentence of the template has."""
+    pieces = re.split(r"\{\w+(?::s)?\}", template)
+    return max(pieces, key=len)
 
 
 @functools.cache

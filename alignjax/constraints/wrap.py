@@ -140,3 +140,44 @@ TAG = ConstraintType(
     violations=_tag_violations,
     draw=lambda rng, context: {"tag": rng.choice(TAGS)},
 )
+
+
+_FENCED = re.compile(r"```[\w-]*\n(.*?)\n```", re.DOTALL)
+
+
+def _block_readings(params: Params, text: str) -> Readings:
+    """Whether the text is one fenced block, and whether it has one at all."""
+    del params
+    whole = _FENCED.fullmatch(text)
+    inner = [match[1] for match in _FENCED.finditer(text)]
+    return facts(
+        {
+            "whole": whole is not None
+            and _has_text(whole[1])
+            and "```" not in whole[1],
+            "anywhere": any(_has_text(block) for block in inner),
+        }
+    )
+
+
+def _block_violations(params: Params, text: str) -> Iterator[str]:
+    del params
+    yield text.removesuffix("```")
+    yield text.replace("`", "")
+
+
+CODE_BLOCK = ConstraintType(
+    name="code_block",
+    family="wrap",
+    version=1,
+    stage=84,
+    schema=(),
+    wordings=(
+        "Put your whole answer in one code block between lines of three backticks.",
+        "Wrap your entire answer in a fenced Markdown code block (```).",
+    ),
+    readings=_block_readings,
+    repair=lambda params, text: "```\n" + text.replace("```", "~~~") + "\n```",
+    violations=_block_violations,
+    draw=nothing,
+)

@@ -351,7 +351,7 @@ def _witness(
     asked and in nothing else.
     """
     for source in sources:
-        text = constraints.compose(asked, source.text)
+        text = constraints.compose(asked, source.text, keep_content=True)
         if text is None:
             trail.drop(number, "witness", "not_composable", text=source.text)
             continue

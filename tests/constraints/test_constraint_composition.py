@@ -9,6 +9,7 @@ import pytest
 
 from alignjax import constraints
 from alignjax.constraints import TYPES, Constraint, Verdict
+from alignjax.constraints import text as texts
 
 TASK = "Explain briefly why leaves fall in autumn."
 ANSWERS = (
@@ -26,6 +27,7 @@ def end(phrase: str) -> Constraint:
     return Constraint("end_phrase", {"phrase": phrase})
 
 
+MANY = {"n": 80}  # words, which would be added in English
 CONFLICTS = [
     (LOWER, UPPER),
     (LOWER, Constraint("title_case")),
@@ -45,8 +47,18 @@ CONFLICTS = [
     (Constraint("no_commas"), Constraint("comma_list", {"n": 3})),
     (end("Good luck!"), Constraint("end_question")),
     (Constraint("quoted"), Constraint("json", {"keys": ("a", "b")})),
+    (Constraint("csv", {"columns": ("a", "b"), "n": 2}), Constraint("no_commas")),
+    (Constraint("json_array", {"n": 2}), Constraint("two_answers")),
+    (
+        Constraint("letter_max", {"letter": "e", "n": 2}),
+        Constraint("letter_min", {"letter": "e", "n": 3}),
+    ),
+    (Constraint("code", {"pattern": "[A-Z]{3}[0-9]"}), LOWER),
+    (Constraint("arithmetic", {"expression": "2 * 3"}), Constraint("no_digits")),
+    (Constraint("language", {"language": "German"}), Constraint("words_min", MANY)),
 ]
 
+SUM = Constraint("arithmetic", {"expression": "17 * 24 + 5"})
 HARMONIES = [
     (LOWER, Constraint("first_word", {"word": "Today"})),
     (LOWER, Constraint("no_commas"), Constraint("end_question")),
@@ -56,6 +68,14 @@ HARMONIES = [
     (Constraint("words_max", {"n": 30}), Constraint("words_min", {"n": 25})),
     (Constraint("json", {"keys": ("reason",)}), LOWER),
     (Constraint("parts", {"n": 2, "separator": "---"}), Constraint("no_digits")),
+    (SUM, Constraint("words_max", {"n": 20}), end("Hope this helps!")),
+    (SUM, LOWER, Constraint("bullets", {"n": 2})),
+    (SUM, Constraint("table_size", {"columns": 2, "rows": 2})),
+    (Constraint("weekday", {"day": "Friday", "n": 3}), SUM, Constraint("quoted")),
+    (Constraint("sections", {"n": 2, "marker": "Part"}), Constraint("no_commas")),
+    (Constraint("acrostic", {"word": "RAIN"}), Constraint("words_max", {"n": 24})),
+    (Constraint("language", {"language": "French"}), Constraint("quoted")),
+    (Constraint("repeat_request", {"request": TASK}), end("Good luck!")),
 ]
 
 
@@ -128,7 +148,7 @@ def test_propose_is_a_function_of_the_generator():
 @pytest.mark.parametrize("name", TYPES)
 def test_every_type_can_be_proposed_for_some_answer(name):
     rng = random.Random(0)
-    loud = "OK! 1, 2 zones: jump, quickly! Why not! Very good.\n\nSee you..."
+    loud = "OK! 1, 2 zones: don't jump, quickly! Why not! Very good.\n\nSee you..."
     answers = (*ANSWERS, loud, "WE REST.")
     found = [constraints.propose(rng, a, [], [name], topic=TASK) for a in answers]
     assert any(constraint is not None for constraint in found)
@@ -145,6 +165,34 @@ def test_forbidden_words_are_taken_from_the_answer_and_keywords_are_not():
         keyword = constraints.propose(rng, ANSWERS[0], [], ["include_word"], topic=TASK)
         assert keyword is not None
         assert keyword.params["word"] not in ANSWERS[0].lower()
+
+
+def test_only_a_text_in_another_language_would_be_replaced():
+    french = Constraint("language", {"language": "French"})
+    text = "Les arbres perdent leurs feuilles parce que l'eau est rare en hiver."
+    assert constraints.compose([LOWER, french], ANSWERS[0]) is not None
+    assert constraints.compose([LOWER, french], ANSWERS[0], keep_content=True) is None
+    kept = constraints.compose([LOWER, french], text, keep_content=True)
+    assert kept == text.lower()
+    # Words are added in English, so the text would have to be replaced again.
+    longer = Constraint("words_min", MANY)
+    assert constraints.compose([french, longer], text, keep_content=True) is None
+    replacing = [name for name, kind in TYPES.items() if not kind.keeps_content]
+    assert replacing == ["language"]
+
+
+def test_what_repairs_keep_of_an_answer():
+    """Of the words of four letters or more that the answer has, most are still there;
+    where few are, a list of words or few words were asked for."""
+    words = set(texts.content_words(ANSWERS[0]))
+    kept = {}
+    for name, kind in TYPES.items():
+        if kind.keeps_content:
+            constraint = constraints.sample(name, random.Random(1), topic=TASK)
+            found = texts.content_words(constraints.witness(constraint, ANSWERS[0]))
+            kept[name] = len(words & set(found)) / len(words)
+    shortening = {name for name, share in kept.items() if share < 0.6}
+    assert shortening <= {"words_max", "sentences_max", "sentences_exact", "comma_list"}
 
 
 def test_violation_can_keep_the_other_constraints():

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from alignjax.constraints import Constraint, Verdict, check, measure
+from alignjax.constraints import TYPES, Constraint, Verdict, check, measure
+from alignjax.constraints.language import LANGUAGES
+from alignjax.constraints.notation import Schema
+from alignjax.constraints.samples import SAMPLES
 
 PASS, FAIL, AMBIGUOUS = Verdict.PASS, Verdict.FAIL, Verdict.AMBIGUOUS
 
@@ -163,6 +168,170 @@ CASES = [
     ("comma_list", {"n": 3}, "oak, elm, ash and fir", AMBIGUOUS),  # 3 or 4
     ("comma_list", {"n": 2}, "When it gets cold outside, trees rest", AMBIGUOUS),
     ("comma_list", {"n": 3}, "oak, elm", FAIL),
+    ("words_min", {"n": 4}, "- one two", FAIL),
+    ("sentences_max", {"n": 2}, "It is cold. Leaves fall.", PASS),
+    ("sentences_max", {"n": 1}, "Eat fruit, e.g. apples.", AMBIGUOUS),  # 2, 1, 1
+    ("uppercase", {}, "1 + 1 = 2", AMBIGUOUS),
+    ("include_words", {"words": ("ice", "snow")}, "Ice is snowy.", AMBIGUOUS),
+    ("questions_min", {"n": 2}, "Why??", AMBIGUOUS),  # 2 marks, 1 run
+    ("lines_exact", {"n": 2}, "one", FAIL),
+    ("exclamations_min", {"n": 1}, "Yes.", FAIL),
+    ("questions_min", {"n": 1}, "Because.", FAIL),
+    # case, length: the other directions
+    ("capital_words_max", {"n": 1}, "It is VERY cold.", PASS),
+    ("capital_words_max", {"n": 1}, "I am VERY cold.", AMBIGUOUS),  # "I" is one letter
+    ("capital_words_max", {"n": 0}, "It is VERY cold.", FAIL),
+    ("sentences_min", {"n": 2}, "It is cold. Leaves fall.", PASS),
+    ("sentences_min", {"n": 2}, "Eat fruit, e.g. apples.", AMBIGUOUS),  # 2, 1, 1
+    ("sentences_min", {"n": 3}, "It is cold. Leaves fall.", FAIL),
+    ("sentence_words_max", {"n": 5}, "Leaves fall in autumn here. Why?", PASS),  # 5, 1
+    ("sentence_words_max", {"n": 5}, "A well-known tree is tall.", AMBIGUOUS),  # 5 or 6
+    ("sentence_words_max", {"n": 5}, "See e.g. the big old tree.", AMBIGUOUS),  # 2+4
+    ("sentence_words_max", {"n": 5}, "Leaves fall in autumn over here.", FAIL),
+    # word choice
+    ("word_times_max", {"word": "ice", "n": 1}, "Ice is cold.", PASS),
+    ("word_times_max", {"word": "ice", "n": 1}, "Ice is nice.", AMBIGUOUS),
+    ("word_times_max", {"word": "ice", "n": 1}, "Ice is ice.", FAIL),
+    ("forbidden_words", {"words": ("leaf", "ice")}, "It rains.", PASS),
+    ("forbidden_words", {"words": ("leaf", "ice")}, "It is iced.", AMBIGUOUS),
+    ("forbidden_words", {"words": ("leaf", "ice")}, "Ice melts.", FAIL),
+    ("word_order", {"first": "sun", "second": "rain"}, "Sun, then rain.", PASS),
+    ("word_order", {"first": "sun", "second": "rain"}, "Sun, rain, sun.", AMBIGUOUS),
+    ("word_order", {"first": "sun", "second": "rain"}, "Rain, then sun.", FAIL),
+    ("word_order", {"first": "sun", "second": "rain"}, "Only sun.", FAIL),
+    ("phrase_choice", {"phrases": ("I agree.", "I doubt it.")}, "Yes. I agree.", PASS),
+    (
+        "phrase_choice",
+        {"phrases": ("I agree.", "I doubt it.")},
+        "Yes, i agree.",
+        AMBIGUOUS,
+    ),
+    (
+        "phrase_choice",
+        {"phrases": ("I agree.", "I doubt it.")},
+        "I agree. I doubt it.",
+        FAIL,
+    ),
+    # letters
+    ("letter_min", {"letter": "e", "n": 3}, "Every tree", PASS),  # E, e, e, e
+    ("letter_min", {"letter": "e", "n": 2}, "Café e", AMBIGUOUS),  # is é an e?
+    ("letter_min", {"letter": "z", "n": 1}, "Every tree", FAIL),
+    ("letter_max", {"letter": "e", "n": 4}, "Every tree", PASS),
+    ("letter_max", {"letter": "e", "n": 1}, "Café e", AMBIGUOUS),
+    ("letter_max", {"letter": "e", "n": 3}, "Every tree", FAIL),
+    # marks
+    ("semicolons_min", {"n": 1}, "It rains; it pours.", PASS),
+    ("semicolons_min", {"n": 1}, "Salt &amp; pepper.", AMBIGUOUS),  # of an entity
+    ("semicolons_min", {"n": 2}, "Why;; not", AMBIGUOUS),  # 2 marks, 1 run
+    ("semicolons_min", {"n": 1}, "It rains, it pours.", FAIL),
+    ("no_contractions", {}, "It is cold. Do not go.", PASS),
+    ("no_contractions", {}, "The tree's leaves fall.", AMBIGUOUS),  # a possessive
+    ("no_contractions", {}, "Don’t go.", FAIL),
+    ("no_contractions", {}, "It's cold.", FAIL),
+    ("emoji_min", {"n": 2}, "Sun 🌞 and rain 🌧", PASS),
+    ("emoji_min", {"n": 1}, "Family 👨‍👩‍👧 time 👍🏽", PASS),
+    ("emoji_min", {"n": 2}, "A 👨‍👩‍👧 family", AMBIGUOUS),  # 1 joined, 3 pictures
+    ("emoji_min", {"n": 1}, "Done ✓", AMBIGUOUS),  # a symbol
+    ("emoji_min", {"n": 1}, "Sun :-)", FAIL),
+    # position
+    ("repeat_request", {"request": "Why?"}, "Why?\nBecause of the cold.", PASS),
+    ("repeat_request", {"request": "Why so?"}, '"why so?" It is cold.', AMBIGUOUS),
+    ("repeat_request", {"request": "Why?"}, "Why?", AMBIGUOUS),  # and the answer?
+    ("repeat_request", {"request": "Why?"}, "Because. Why?", FAIL),
+    # sections
+    ("sections", {"n": 2, "marker": "Part"}, "Part 1\ncold\nPart 2\nwind", PASS),
+    (
+        "sections",
+        {"n": 2, "marker": "Part"},
+        "## part 1\ncold\n## part 2\nwind",
+        AMBIGUOUS,
+    ),
+    (
+        "sections",
+        {"n": 2, "marker": "Part"},
+        "Part 1\ncold\nPart 3\nwind",
+        AMBIGUOUS,
+    ),  # 2, not in order
+    ("sections", {"n": 2, "marker": "Part"}, "Part 1\ncold", FAIL),
+    ("two_answers", {}, "It is cold.\n******\nIt is windy.", PASS),
+    ("two_answers", {}, "It is cold. ****** It is windy.", AMBIGUOUS),
+    ("two_answers", {}, "It is cold.\n******\nIt is COLD!", FAIL),  # the same words
+    ("two_answers", {}, "a\n******\nb\n******\nc", FAIL),
+    ("paragraph_start", {"n": 2, "k": 2, "word": "So"}, "It is.\n\nSo be it.", PASS),
+    ("paragraph_start", {"n": 2, "k": 2, "word": "So"}, "It is.\nSo be it.", AMBIGUOUS),
+    ("paragraph_start", {"n": 2, "k": 2, "word": "So"}, "So it is.\n\nBe it.", FAIL),
+    ("paragraph_sentences", {"n": 2, "size": 1}, "It is.\n\nBe it.", PASS),
+    ("paragraph_sentences", {"n": 2, "size": 1}, "It is.\nBe it.", AMBIGUOUS),
+    ("paragraph_sentences", {"n": 1, "size": 1}, "See e.g. this.", AMBIGUOUS),  # 2 or 1
+    ("paragraph_sentences", {"n": 2, "size": 1}, "It is. No.\n\nBe it.", FAIL),
+    # lists
+    ("checklist", {"n": 2}, "- [ ] cold\n- [ ] wind", PASS),
+    ("checklist", {"n": 2}, "- [ ] cold\n- [x] wind", AMBIGUOUS),  # one is ticked
+    ("checklist", {"n": 2}, "- cold\n- wind", FAIL),
+    ("lettered", {"n": 2}, "a) cold\nb) wind", PASS),
+    ("lettered", {"n": 2}, "A. cold\nB. wind", AMBIGUOUS),
+    ("lettered", {"n": 2}, "a) cold\nc) wind", AMBIGUOUS),  # 2, not in order
+    ("lettered", {"n": 2}, "1) cold\n2) wind", FAIL),
+    ("bullets_sorted", {"n": 2}, "- Cold\n- wind", PASS),
+    ("bullets_sorted", {"n": 2}, "- The cold\n- A wind", AMBIGUOUS),  # cold < wind
+    ("bullets_sorted", {"n": 2}, "- wind\n- cold", FAIL),
+    ("bullets_sorted", {"n": 3}, "- cold\n- wind", FAIL),
+    ("acrostic", {"word": "ICE"}, "In winter\nCold comes\nEarly.", PASS),
+    ("acrostic", {"word": "ICE"}, "**In** winter\n- Cold\n> Early", AMBIGUOUS),
+    ("acrostic", {"word": "ICE"}, "Cold winter\nIs\nEarly.", FAIL),
+    # markup, wrap
+    ("subheadings", {"n": 1}, "## Autumn\nIt rains.", PASS),
+    ("subheadings", {"n": 1}, "# Autumn\nIt rains.", AMBIGUOUS),
+    ("subheadings", {"n": 1}, "##Autumn\nIt rains.", FAIL),
+    ("code_block", {}, "```text\nIt rains.\n```", PASS),
+    ("code_block", {}, "So:\n```\nIt rains.\n```", AMBIGUOUS),
+    ("code_block", {}, "`It rains.`", FAIL),
+    # formats
+    ("json_array", {"n": 2}, '["oak", "elm"]', PASS),
+    ("json_array", {"n": 2}, '```json\n["oak", "elm"]\n```', AMBIGUOUS),
+    ("json_array", {"n": 2}, '["oak", 2]', FAIL),
+    ("json_array", {"n": 2}, '["oak"]', FAIL),
+    ("csv", {"columns": ("tree", "why"), "n": 1}, 'tree,why\noak,"big, old"', PASS),
+    ("csv", {"columns": ("tree", "why"), "n": 1}, "tree, why\noak, big", AMBIGUOUS),
+    ("csv", {"columns": ("tree", "why"), "n": 1}, "Tree,Why\noak,big", AMBIGUOUS),
+    ("csv", {"columns": ("tree", "why"), "n": 1}, "tree,why\noak,big, old", FAIL),
+    ("csv", {"columns": ("tree", "why"), "n": 1}, 'tree,why\noak,"big', FAIL),  # no end
+    ("csv", {"columns": ("tree", "why"), "n": 2}, "tree,why\noak,big", FAIL),
+    ("code", {"pattern": "[A-Z]{2}-[0-9]{3}"}, "Here:\nAB-123", PASS),
+    ("code", {"pattern": "[A-Z]{2}-[0-9]{3}"}, "It is AB-123, here.", AMBIGUOUS),
+    ("code", {"pattern": "[A-Z]{2}-[0-9]{3}"}, "ab-123", FAIL),
+    # computed: 17 * 24 + 5 = 413
+    ("arithmetic", {"expression": "17 * 24 + 5"}, "Hot.\nResult: 413", PASS),
+    ("arithmetic", {"expression": "100 * 24 - 5"}, "Hot.\nresult: 2,395.", PASS),
+    ("arithmetic", {"expression": "17 * 24 + 5"}, "The result is **413**.", AMBIGUOUS),
+    ("arithmetic", {"expression": "17 * 24 + 5"}, "It makes 413.", AMBIGUOUS),
+    ("arithmetic", {"expression": "17 * 24 + 5"}, "413!\nResult: 408", FAIL),
+    ("arithmetic", {"expression": "17 * 24 + 5"}, "Result: 413.5", FAIL),
+    ("arithmetic", {"expression": "5 - 17"}, "Result: -12", PASS),
+    # 50 - 3 * 12 = 14
+    ("purchase", {"item": "cups", "n": 3, "price": 12, "paid": 50}, "Change: 14", PASS),
+    (
+        "purchase",
+        {"item": "cups", "n": 3, "price": 12, "paid": 50},
+        "You get 14 back.",
+        AMBIGUOUS,
+    ),
+    ("purchase", {"item": "cups", "n": 3, "price": 12, "paid": 50}, "Change: 36", FAIL),
+    ("sort_numbers", {"numbers": (42, 7, 19)}, "Sorted: 7, 19, 42", PASS),
+    ("sort_numbers", {"numbers": (42, 7, 19)}, "They are 7, 19, 42.", AMBIGUOUS),
+    ("sort_numbers", {"numbers": (42, 7, 19)}, "Sorted: 42, 19, 7", FAIL),
+    ("count_letters", {"letter": "r", "word": "strawberry"}, "Letters: 3", PASS),
+    ("count_letters", {"letter": "r", "word": "strawberry"}, "It has 3.", AMBIGUOUS),
+    ("count_letters", {"letter": "r", "word": "strawberry"}, "Letters: 2", FAIL),
+    # 10 days after a Monday: 10 - 7 = 3 days later
+    ("weekday", {"day": "Monday", "n": 10}, "Weekday: Thursday", PASS),
+    ("weekday", {"day": "Monday", "n": 10}, "On a Thursday.", AMBIGUOUS),
+    ("weekday", {"day": "Monday", "n": 10}, "Weekday: Friday", FAIL),
+    # 18:45 + 2:10 = 20:55
+    ("end_time", {"hour": 18, "minute": 45, "duration": 130}, "Ends: 20:55", PASS),
+    ("end_time", {"hour": 18, "minute": 45, "duration": 130}, "At 20:55.", AMBIGUOUS),
+    ("end_time", {"hour": 18, "minute": 45, "duration": 130}, "Ends: 20:45", FAIL),
+    ("end_time", {"hour": 23, "minute": 45, "duration": 30}, "Ends: 00:15", PASS),
 ]
 
 TABLE = "| Point | Detail |\n|---|---|\n| cold | rest |"
@@ -187,10 +356,131 @@ def test_table_verdict_by_hand(text, verdict):
     assert check(constraint, text) is verdict, measure(constraint, text)
 
 
-def test_every_type_has_a_case_by_hand():
-    from alignjax.constraints import TYPES
+SIZED = "| a | b |\n|:--|--:|\n| 1 | 2 |\n| 3 | 4 |"
+SIZED_CASES = [
+    (f"So:\n{SIZED}\nDone.", PASS),
+    (SIZED.replace("| 3 |", "|   |"), AMBIGUOUS),  # an empty cell
+    (f"{SIZED}\n\n{SIZED}", AMBIGUOUS),  # two tables of that size
+    (SIZED.replace("\n| 3 | 4 |", ""), FAIL),
+    (SIZED.replace("| 4 |", "| 4 | 5 |"), FAIL),  # a row of three
+    (SIZED.replace("|:--|--:|\n", ""), FAIL),  # no rule
+]
 
-    assert {case[0] for case in CASES} | {"table"} == set(TYPES)
+
+@pytest.mark.parametrize(("text", "verdict"), SIZED_CASES)
+def test_table_size_verdict_by_hand(text, verdict):
+    constraint = Constraint("table_size", {"columns": 2, "rows": 2})
+    assert check(constraint, text) is verdict, measure(constraint, text)
+
+
+CITIES = ("City | Visitors | Parks", "Lima | 33 | 4", "Oslo | 8 | 9", "Cairo | 21 | 2")
+LOOKUP_CASES = [
+    ("table_value", {"column": "Visitors", "row": "Oslo"}, "Value: 8", PASS),
+    ("table_value", {"column": "Visitors", "row": "Oslo"}, "Oslo has 8.", AMBIGUOUS),
+    ("table_value", {"column": "Visitors", "row": "Oslo"}, "Value: 9", FAIL),
+    ("table_total", {"column": "Visitors"}, "Total: 62", PASS),  # 33 + 8 + 21
+    ("table_total", {"column": "Visitors"}, "The total = 62 people", AMBIGUOUS),
+    ("table_total", {"column": "Parks"}, "Total: 16", FAIL),  # 4 + 9 + 2 = 15
+    ("table_rows", {"column": "Visitors", "n": 8}, "Rows: 2", PASS),  # 33 and 21
+    ("table_rows", {"column": "Visitors", "n": 8}, "There are 2.", AMBIGUOUS),
+    ("table_rows", {"column": "Visitors", "n": 7}, "Rows: 2", FAIL),
+    ("table_extreme", {"column": "Parks", "end": "largest"}, "Name: oslo", PASS),
+    ("table_extreme", {"column": "Parks", "end": "largest"}, "It is Oslo.", AMBIGUOUS),
+    ("table_extreme", {"column": "Parks", "end": "smallest"}, "Name: Oslo", FAIL),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "text", "verdict"), LOOKUP_CASES)
+def test_answers_from_a_table_by_hand(name, params, text, verdict):
+    constraint = Constraint(name, {"table": CITIES, **params})
+    assert check(constraint, f"It is hot.\n{text}") is verdict
+
+
+SCHEMA = json.dumps(
+    Schema.of(
+        {
+            "title": {"type": "string"},
+            "tags": {
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 1,
+                "maxItems": 2,
+            },
+            "score": {"type": "integer", "minimum": 1, "maximum": 5},
+        }
+    )
+)
+SCHEMA_CASES = [
+    ('{"title": "Oak", "tags": ["a"], "score": 5}', PASS),
+    ('```json\n{"title": "Oak", "tags": ["a"], "score": 5}\n```', AMBIGUOUS),
+    ('{"title": "Oak", "tags": ["a"], "score": 6}', FAIL),  # above the maximum
+    ('{"title": "Oak", "tags": [], "score": 5}', FAIL),  # too short a list
+    ('{"title": "Oak", "tags": ["a"], "score": true}', FAIL),
+    ('{"title": "Oak", "tags": ["a"], "score": 5, "more": 1}', FAIL),
+    ('{"title": "Oak", "title": "Elm", "tags": ["a"], "score": 5}', FAIL),  # twice
+]
+
+
+@pytest.mark.parametrize(("text", "verdict"), SCHEMA_CASES)
+def test_json_schema_verdict_by_hand(text, verdict):
+    assert check(Constraint("json_schema", {"schema": SCHEMA}), text) is verdict
+
+
+FRENCH = "Les feuilles tombent parce que les arbres économisent l'eau pour l'hiver."
+GERMAN = "Die Blätter fallen, weil die Bäume im Winter nicht genug Wasser haben."
+ENGLISH = "Leaves fall because the trees have to save water for the cold season."
+LANGUAGE_CASES = [
+    ("French", FRENCH, PASS),
+    ("French", FRENCH.upper(), PASS),
+    ("French", f"{FRENCH}\n{ENGLISH}", AMBIGUOUS),  # a line is English
+    ("French", ENGLISH, FAIL),
+    ("German", GERMAN, PASS),
+    ("German", FRENCH, FAIL),
+    ("English", ENGLISH, PASS),
+    ("English", GERMAN, FAIL),
+    ("Hindi", "पत्ते गिरते हैं क्योंकि पेड़ सर्दी में पानी बचाते हैं।", PASS),
+    ("Hindi", ENGLISH, FAIL),
+    ("Japanese", "木は冬に水を節約するので、葉が落ちます。", PASS),
+    ("Chinese", "树木在冬天节约用水，所以叶子会落下来。", PASS),
+    ("Chinese", "木は冬に水を節約するので、葉が落ちます。", FAIL),
+    ("Russian", "Листья падают, потому что деревья не могут найти воду.", PASS),
+]
+
+
+@pytest.mark.parametrize(("language", "text", "verdict"), LANGUAGE_CASES)
+def test_language_verdict_by_hand(language, text, verdict):
+    constraint = Constraint("language", {"language": language})
+    assert check(constraint, text) is verdict, measure(constraint, text)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_sample_of_a_language_is_in_it_and_in_no_other(language):
+    for name in LANGUAGES:
+        verdict = check(Constraint("language", {"language": name}), SAMPLES[language])
+        assert verdict is (PASS if name == language else FAIL)
+
+
+def test_hostile_text_has_a_language_or_none_but_no_error():
+    for text in ("\ud800 lone", "\0", "🙂" * 50, "़" * 50, "1 2 3"):
+        measured = measure(Constraint("language", {"language": "French"}), text)
+        assert "error" not in measured
+        assert check(Constraint("language", {"language": "French"}), text) is FAIL
+
+
+def test_every_type_has_cases_by_hand_of_each_verdict():
+    """Two types can only pass or fail: nothing about them can be read in two ways."""
+    found = {(name, verdict) for name, _, _, verdict in [*CASES, *LOOKUP_CASES]}
+    for name, cases in (
+        ("table", TABLE_CASES),
+        ("table_size", SIZED_CASES),
+        ("json_schema", SCHEMA_CASES),
+        ("language", LANGUAGE_CASES),
+    ):
+        found |= {(name, case[-1]) for case in cases}
+    missing = {(name, v) for name in TYPES for v in (PASS, FAIL)} - found
+    assert missing == set()
+    plain = {name for name in TYPES if (name, AMBIGUOUS) not in found}
+    assert plain == {"single_line", "forbidden_letter"}
 
 
 def test_measure_shows_the_readings_behind_a_verdict():

@@ -8,9 +8,12 @@ import random
 import pytest
 
 from alignjax import constraints
-from alignjax.constraints import Constraint
+from alignjax.constraints import Constraint, computed, lookup
 from alignjax.constraints import text as texts
+from alignjax.constraints.computed import evaluate
+from alignjax.constraints.stated import Statement
 
+TABLE = ("a | b", "c | 1", "d | 1")
 BAD = [
     (Constraint("haiku"), "unknown constraint type 'haiku'"),
     (Constraint("words_max", {}), r"expected parameters \(n\), got \(none\)"),
@@ -25,6 +28,40 @@ BAD = [
     (Constraint("tag", {"tag": "script"}), "expected one of answer, response"),
     (Constraint("include_words", {"words": ("a", "A")}), "2 to 4 different words"),
     (Constraint("json", {"keys": []}), "1 to 4 different words"),
+    (Constraint("phrase_choice", {"phrases": ("Yes.", "yes. No")}), "none inside"),
+    (Constraint("sort_numbers", {"numbers": (3, 3)}), "2 to 12 different whole"),
+    (Constraint("sort_numbers", {"numbers": (1, True)}), "2 to 12 different whole"),
+    (Constraint("arithmetic", {"expression": "1 / 2"}), "2 to 5 whole numbers"),
+    (Constraint("arithmetic", {"expression": "01 + 2"}), "2 to 5 whole numbers"),
+    (Constraint("arithmetic", {"expression": "1 + 2\n"}), "2 to 5 whole numbers"),
+    (Constraint("code", {"pattern": "(a+)+b"}), "a class, and no punctuation"),
+    (Constraint("code", {"pattern": "abc"}), "a class, and no punctuation"),
+    (Constraint("json_schema", {"schema": "{}"}), "expected the JSON Schema"),
+    (Constraint("json_schema", {"schema": '{"$ref": "a"}'}), "expected the JSON"),
+    (Constraint("json_schema", {"schema": "[" * 100_000}), "expected the JSON Schema"),
+    (Constraint("table_total", {"table": ("a | b",), "column": "b"}), "2 to 9 rows"),
+    (
+        Constraint(
+            "table_total", {"table": ("a | b", "c | 1", "d | x"), "column": "b"}
+        ),
+        "the others numbers",
+    ),
+    (Constraint("table_total", {"table": TABLE, "column": "a"}), "a column of numbers"),
+    (
+        Constraint("table_value", {"table": TABLE, "column": "b", "row": "e"}),
+        "a row that the table has",
+    ),
+    (
+        Constraint("table_extreme", {"table": TABLE, "column": "b", "end": "largest"}),
+        "one row with the largest",
+    ),
+    (Constraint("paragraph_start", {"n": 2, "k": 3, "word": "So"}), "k <= n"),
+    (
+        Constraint("purchase", {"item": "cups", "n": 3, "price": 5, "paid": 14}),
+        "enough is paid",
+    ),
+    (Constraint("word_order", {"first": "ice", "second": "Nice"}), "none is inside"),
+    (Constraint("acrostic", {"word": "I"}), "2 to 12 letters"),
 ]
 
 
@@ -85,6 +122,41 @@ def test_parse_ignores_other_text_and_invalid_values():
 def test_a_wording_inside_a_phrase_is_not_a_second_constraint():
     outer = Constraint("end_phrase", {"phrase": "Use at most 5 words."})
     assert constraints.parse(constraints.render(outer)) == (outer,)
+
+
+def test_a_task_that_can_be_quoted_is_the_request_to_repeat():
+    def request(topic: str) -> str:
+        drawn = constraints.sample("repeat_request", random.Random(0), topic=topic)
+        return drawn.params["request"]
+
+    assert request("Explain photosynthesis.") == "Explain photosynthesis."
+    assert request('Say "hi".\nBe kind to her.') == "Be kind to her."
+    assert request("") == request('"') != ""
+
+
+def test_expressions_are_evaluated_by_hand():
+    """Products first: 2 + 3 * 4 = 14, and 20 - 2 * 3 * 2 + 1 = 9."""
+    assert evaluate("2 + 3 * 4") == 14
+    assert evaluate("20 - 2 * 3 * 2 + 1") == 9
+    assert evaluate("5 - 17") == -12
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_drawn_expressions_are_evaluated_as_python_does(seed):
+    drawn = constraints.sample("arithmetic", random.Random(seed)).params["expression"]
+    assert evaluate(drawn) == eval(drawn) >= 0  # noqa: S307  three numbers
+
+
+def test_a_sentence_is_not_appended_to_a_stated_answer():
+    assert texts.append("Cold.\nResult: 42", "Bye.") == "Cold.\nResult: 42\nBye."
+    assert texts.append("Cold.\nNote: old", "Bye.") == "Cold.\nNote: old. Bye."
+    labels = {value.label for value in vars(computed).values() if is_statement(value)}
+    labels |= {value.label for value in vars(lookup).values() if is_statement(value)}
+    assert labels | {"Code"} == set(texts.LABELS)
+
+
+def is_statement(value: object) -> bool:
+    return isinstance(value, Statement)
 
 
 def test_sampled_keywords_may_come_from_the_topic():

@@ -7,7 +7,7 @@ import pytest
 
 from alignjax import constraints
 from alignjax.constraints import Constraint
-from data_gen import prompts
+from data_gen import filters, prompts
 from data_gen.prompts import Evaluation, held_out_prompts, instruct
 from data_gen.seeds import Seed
 
@@ -38,6 +38,21 @@ def test_wording_and_joining_vary_with_the_name():
     texts = {instruction.text for instruction in found if instruction}
     assert {text.split("fruit.")[1][0] for text in texts} == {" ", "\n"}
     assert len(texts) >= 6
+
+
+def test_a_task_that_is_to_be_repeated_may_be_repeated():
+    """The echo gate looks at the parts: the task is none of them then."""
+    task = "Name a fruit that is easy to peel."
+    repeat = Constraint("repeat_request", {"request": task})
+    instruction = instruct(task, [LOWER, repeat], "x")
+    assert instruction is not None and instruction.text.startswith(task)
+    assert [constraints.parse(part) for part in instruction.parts] == [
+        (LOWER,),
+        (repeat,),
+    ]
+    answer = f"{task}\n\nA banana is easy to peel for everyone."
+    assert filters.echo(answer, instruction.parts) is None
+    assert filters.echo(answer, (task,)) == "echo"
 
 
 def tasks(count, split="test"):

@@ -173,6 +173,38 @@ def test_ecd_edits_the_parents_answer_where_no_sample_passes():
     assert flaws(example.proof) == []
 
 
+def test_an_answer_is_not_replaced_by_a_text_that_is_about_nothing():
+    """No sample is in another language, and an edit could only show that one can be."""
+    outcome = evolve(lambda messages, sample: BASE, ECD(types=("language",), samples=2))
+    assert not outcome.examples
+    assert reasons(outcome)["not_composable"] == 3  # the parent's answer and 2 samples
+    assert reasons(outcome)["nothing_passes"] == 1
+
+
+def test_an_answer_in_the_language_that_is_asked_for_is_preferred():
+    answers = {
+        "French": "La mer près du port est grise et froide, et il y a peu de vent ce "
+        "matin dans le vieux port de la ville.",
+        "German": "Das Meer ist grau und kalt, und der Wind ist heute nicht stark.",
+        "Spanish": "El mar es gris y frío, y hoy no hay mucho viento en el puerto.",
+        "Italian": "Il mare è grigio e freddo, e oggi non c'è molto vento nel porto.",
+        "Portuguese": "O mar é cinzento e frio, e hoje não há muito vento no porto.",
+        "Russian": "Море серое и холодное, и сегодня в порту нет сильного ветра.",
+        "Chinese": "港口的海是灰色的，很冷，今天没有什么风，海面很平静。",
+    }
+
+    def polyglot(messages, sample):
+        asked = constraints.parse(messages[0].content)
+        return answers[asked[0].params["language"]] if asked else BASE
+
+    gates = Gates(min_words=1)
+    outcome = evolve(polyglot, ECD(types=("language",), rounds=1), gates=gates)
+    (example,) = outcome.examples
+    assert example.chosen.kind == "sample"
+    assert example.negatives[0].text == BASE
+    assert flaws(example.proof) == []
+
+
 def test_the_answer_of_a_round_is_the_negative_of_the_next():
     """Round 2 adds the other type; its negative passes the first, fails the newest."""
     config = ECD(types=("lowercase", "end_question"), rounds=2, samples=1)
