@@ -32,6 +32,8 @@ RUNTIME = [
     # data
     "datasets>=4.8",
     "pyarrow>=21",
+    # servers that sample
+    "httpx2>=2.0,<3",
     # config, command line, report
     "pyyaml>=6.0.2",
     "rich>=14.0",
