@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transport: one POST at a time to an address that was checked, within a time and a
-size. Proxies and other settings of the environment are not read, redirects not
-followed, and errors hold nothing of the request."""
+size. Proxies of the environment are not used, redirects not followed, and errors hold
+nothing of the request."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Transport:
     ) -> None:
         self._address, self._key, self._timeout_s = address, key, timeout_s
         self._found: list[IP] = []
+        self._looking = asyncio.Lock()
         # At their loudest they quote what the server says, which may be the key.
         for library, level in (
             ("httpcore2", logging.INFO),
@@ -57,7 +58,8 @@ class Transport:
         self._client = httpx2.AsyncClient(
             follow_redirects=False,
             trust_env=False,
-            verify=address.scheme == "https",  # certificates take a while to load
+            # With SSL_CERT_FILE, which whoever has a CA of their own needs.
+            verify=httpx2.create_ssl_context() if address.scheme == "https" else False,
             # Waiting for a connection is not the server's fault: no limit but ours.
             timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S, pool=None),
             limits=httpx2.Limits(
@@ -107,9 +109,8 @@ class Transport:
         }
         if token := self._key.reveal():
             headers["Authorization"] = f"Bearer {token}"
-        if not self._found:
-            self._found = await self._look_up()
-        found = list(self._found)
+        async with self._looking:  # all who come first wait for one look-up
+            found = self._found = self._found or await self._look_up()
         for last, address in enumerate(found, start=1 - len(found)):
             try:
                 async with self._client.stream(
