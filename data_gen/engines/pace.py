@@ -24,7 +24,7 @@ _FIRST_WAIT_S = 0.5
 _IN_A_ROW = 5  # attempts that fail before it is said that nothing succeeds
 _OVERHEAD_TOKENS = 16  # what the way and the prompt of a request cost, in tokens
 _HOLD, _CUT = 2.0, 3.0  # times the latency of a token when the server was at ease
-_FORGET = 1.02  # a window: what is usual changes with the requests
+_STALE = 32  # slow windows in a row after which the usual latency is measured anew
 
 
 class Pace:
@@ -47,7 +47,9 @@ class Pace:
         self._cut_at = -math.inf
         self._failed_since: float | None = None
         self._in_a_row = 0
-        self._usual_s = math.inf  # of a token
+        self._usual_s = math.inf  # of a token, when few requests were in flight
+        self._slow_windows = 0
+        self._resume_limit: float | None = None  # while the usual is measured anew
         self._open_window()
 
     def admits(self, in_flight: int, now: float) -> bool:
@@ -57,7 +59,7 @@ class Pace:
     def succeeded(self, *, sent_at: float, now: float, tokens: int) -> None:
         """The server did its work; `tokens` is 0 where no answer was sampled."""
         self._failed_since, self._in_a_row = None, 0
-        if not tokens:
+        if not tokens or sent_at < self._cut_at:  # of before, it is old news
             return
         self._answers += 1
         self._wall_s += now - sent_at
@@ -65,7 +67,7 @@ class Pace:
         slowness = self._slowness()
         if self._answers >= self._window:
             self._close_window(now, slowness)
-        if slowness <= _HOLD and sent_at >= self._cut_at:
+        if slowness <= _HOLD and self._resume_limit is None:
             self.limit += 1.0 if self._is_starting else 1.0 / self.limit
             self.limit = min(self.limit, float(self._most))
 
@@ -77,7 +79,7 @@ class Pace:
             self._failed_since = now
         if wait_s is not None:
             self.resume_at = max(self.resume_at, now + wait_s)
-        if sent_at >= self._cut_at:  # what was sent before is old news
+        if sent_at >= self._cut_at:
             self._cut(now, to=self.limit / 2)
 
     def is_hopeless(self, now: float) -> bool:
@@ -90,7 +92,7 @@ class Pace:
         )
 
     def _cut(self, now: float, *, to: float) -> None:
-        self.limit = max(1.0, to)
+        self.limit, self._resume_limit = max(1.0, to), None
         self._cut_at, self._is_starting = now, False
         self._open_window()
 
@@ -105,13 +107,25 @@ class Pace:
         return mean_s / self._usual_s if 0 < self._usual_s < math.inf else 1.0
 
     def _close_window(self, now: float, slowness: float) -> None:
-        mean_s = self._wall_s / self._tokens
-        self._usual_s = min(mean_s, self._usual_s * _FORGET)
+        mean_s, least = self._wall_s / self._tokens, min(START, self._most)
         self._open_window()
-        if slowness > _HOLD:
-            self._is_starting = False
-        if slowness > _CUT and self.limit > min(START, self._most):
-            self._cut(now, to=max(self.limit * 0.8, min(START, self._most)))
+        if self.limit <= least:  # so few that this is what a token takes at ease
+            self._usual_s, self._slow_windows = mean_s, 0
+            self.limit = self._resume_limit or self.limit
+            self._resume_limit = None
+            return
+        self._usual_s = min(mean_s, self._usual_s)
+        if slowness <= _HOLD:
+            self._slow_windows = 0
+            return
+        self._is_starting = False
+        self._slow_windows += 1
+        if self._slow_windows >= _STALE:  # or are the requests others than before?
+            limit = self.limit
+            self._cut(now, to=least)
+            self._resume_limit = limit
+        elif slowness > _CUT:
+            self._cut(now, to=max(self.limit * 0.8, least))
 
 
 class Gate:
