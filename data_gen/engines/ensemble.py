@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
 from data_gen.engines import Engine, Generate, Generation
 
 
 def generate(
     engines: Mapping[str, Engine], requests: Iterable[Generate | None]
-) -> Iterator[Generation]:
+) -> Generator[Generation, None, None]:
     """Stream the samples of all requests, each from the engine that it names.
 
     Args:

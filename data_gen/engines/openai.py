@@ -16,7 +16,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from typing import NamedTuple
 
 from data_gen.engines import Generate, Generation, Message, Served, Settings, chat
@@ -78,7 +78,9 @@ class OpenAIEngine:
         }
         self.fingerprint: str = digest(self.facts)
 
-    def generate(self, requests: Iterable[Generate | None]) -> Iterator[Generation]:
+    def generate(
+        self, requests: Iterable[Generate | None]
+    ) -> Generator[Generation, None, None]:
         """Streams samples as they come; connects at the first request.
 
         Raises:
@@ -88,8 +90,8 @@ class OpenAIEngine:
             both cases what was in flight is waited for and given out before.
         """
         incoming = iter(requests)
-        first = next(incoming, None)
-        if first is None:
+        first = next(incoming, _END)
+        if first is _END:
             return
         pending = itertools.chain([first], incoming)
         session = _Session(self)
@@ -171,17 +173,20 @@ class _Session:
         self._proven: set[Settings] = set()  # the server answers to requests like these
         self._retries, self._said_at = 0, float("-inf")
         self._is_draining = False
-        started: queue.SimpleQueue[asyncio.AbstractEventLoop | Exception] = (
-            queue.SimpleQueue()
+        self._ended, self._proof = asyncio.Event(), asyncio.Lock()
+        self._transport = Transport(
+            engine.address,
+            engine.key,
+            connections=engine.choice.concurrency,
+            timeout_s=engine.choice.timeout_s,
         )
+        started: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
+        # A daemon, so that an interrupt need not wait for a server.
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._work(started)), daemon=True
         )
         self._thread.start()
-        loop = started.get()
-        if isinstance(loop, Exception):
-            raise loop
-        self._loop = loop
+        self._loop = started.get()
 
     def submit(self, request: Generate, sample: int) -> None:
         self._loop.call_soon_threadsafe(self._start, request, sample)
@@ -196,17 +201,6 @@ class _Session:
         self._thread.join()
 
     async def _work(self, started: queue.SimpleQueue) -> None:
-        self._ended, self._proof = asyncio.Event(), asyncio.Lock()
-        try:
-            self._transport = Transport(
-                self._engine.address,
-                self._engine.key,
-                connections=self._choice.concurrency,
-                timeout_s=self._choice.timeout_s,
-            )
-        except Exception as error:  # noqa: BLE001 - raised by the caller's thread
-            started.put(error)
-            return
         async with self._transport:
             started.put(asyncio.get_running_loop())
             await self._ended.wait()

@@ -27,7 +27,7 @@ def test_every_sample_comes_back_with_ids_and_logprob(tiny_llama):
     ]
     for generation in found:
         assert 0 < len(generation.token_ids) <= 8
-        assert generation.sum_logprob < 0
+        assert generation.sum_logprob is not None and generation.sum_logprob < 0
         assert generation.finish_reason in ("stop", "length")
 
 
