@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from data_gen.engines import Generate, Message, Settings, ensemble
+from data_gen.engines import Generate, Generation, Message, Settings, ensemble
 from data_gen.engines.scripted import ScriptedEngine
 from data_gen.records import Example, Negative, Response
 from data_gen.store import Store, StoredEngine
@@ -119,9 +119,53 @@ def test_an_unknown_engine_is_named_with_the_known_ones():
         list(ensemble.generate(engines, [ask("a", "weak")]))
 
 
+class Batching:
+    """Looks for more requests before every sample, as one with free slots does."""
+
+    fingerprint, facts = "batching", {}
+
+    def __init__(self, begun, go_on):
+        self.begun, self.go_on, self.taken = begun, go_on, []
+
+    def generate(self, requests):
+        for request in requests:
+            while request is not None:
+                self.taken.append(request)
+                request = next(requests, None)
+            self.begun.set()
+            assert self.go_on.wait(10)
+            time.sleep(0.05)
+            while self.taken:
+                for sample in range(self.taken[0].n):
+                    assert next(requests, None) is None
+                    key = self.taken[0].key
+                    yield Generation(key, sample, "done", (), "stop", None)
+                self.taken.pop(0)
+
+
 def test_an_error_ends_the_run_and_what_others_began_is_stored(tmp_path):
-    """The other engine is in the middle of its first sample of three when the first
-    engine fails: all three are stored, its next request is not begun."""
+    """The other engine has begun two requests with five samples when the first engine
+    fails: all five are stored."""
+    begun, failed = threading.Event(), threading.Event()
+
+    def broken(messages, sample):
+        assert begun.wait(10)
+        failed.set()
+        raise OSError("the server is gone")
+
+    requests = [ask("a", "other", 3), ask("c", "other", 2), ask("b")]
+    with Store(tmp_path / "cache.sqlite") as store:
+        engines = {
+            "": StoredEngine(ScriptedEngine(broken, "broken"), store),
+            "other": StoredEngine(Batching(begun, failed), store),
+        }
+        with pytest.raises(OSError, match="the server is gone"):
+            list(ensemble.generate(engines, requests))
+        assert store.new_samples == 5
+
+
+def test_an_error_begins_nothing_more():
+    """A request waits for the engine when another one fails."""
     begun, failed = threading.Event(), threading.Event()
 
     def steady(messages, sample):
@@ -136,16 +180,11 @@ def test_an_error_ends_the_run_and_what_others_began_is_stored(tmp_path):
         raise OSError("the server is gone")
 
     other = ScriptedEngine(steady, "steady")
+    engines = {"": ScriptedEngine(broken, "broken"), "other": other}
     requests = [ask("a", "other", 3), ask("late", "other"), ask("b")]
-    with Store(tmp_path / "cache.sqlite") as store:
-        engines = {
-            "": StoredEngine(ScriptedEngine(broken, "broken"), store),
-            "other": StoredEngine(other, store),
-        }
-        with pytest.raises(OSError, match="the server is gone"):
-            list(ensemble.generate(engines, requests))
-        assert other.asked == [("a", 0), ("a", 1), ("a", 2)]
-        assert store.new_samples == 3
+    with pytest.raises(OSError, match="the server is gone"):
+        list(ensemble.generate(engines, requests))
+    assert other.asked == [("a", 0), ("a", 1), ("a", 2)]
 
 
 def test_an_engine_that_ends_early_is_an_error():

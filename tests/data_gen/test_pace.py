@@ -149,17 +149,21 @@ def test_it_is_hopeless_after_patience_and_several_failures_in_a_row():
         assert not pace.is_hopeless(now)
 
 
-def test_other_requests_are_not_taken_for_a_slow_server():
-    """The server is never full. From the 1000th request on, prompts are so long that a
-    token takes five times as long: the number falls, is measured anew, and recovers."""
+@pytest.mark.parametrize(
+    ("slower", "since", "before", "then"), [(5.0, 1000, 64, 16), (2.5, 20, 28, 36)]
+)
+def test_other_requests_are_not_taken_for_a_slow_server(slower, since, before, then):
+    """The server is never full. At some time prompts become so long that a token takes
+    several times as long: the number falls, or stays, and recovers when it has been
+    measured what is usual now."""
     pace, now, limits = Pace(most=64, patience_s=60), 0.0, []
     for number in range(12_000):
-        each = 0.05 if number >= 1000 else 0.01
+        each = 0.01 if number < since else 0.01 * slower
         now += TOKENS * each / pace.limit
         pace.succeeded(sent_at=now - TOKENS * each, now=now, tokens=TOKENS)
         limits.append(pace.limit)
-    assert limits[999] == 64
-    assert min(limits[1000:3000]) < 16
+    assert limits[since - 1] == before
+    assert min(limits[since + 500 : since + 2000]) < then
     assert limits[-1] > 48
 
 
