@@ -37,6 +37,8 @@ RUNTIME = [
     "py3langid>=0.4,<0.5",
     # evaluation: IFEval's own language identification
     "langdetect>=1.0.9",
+    # servers that sample
+    "httpx2>=2.0,<3",
     # config, command line, report
     "pyyaml>=6.0.2",
     "rich>=14.0",

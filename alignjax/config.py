@@ -3,9 +3,11 @@
 
 A config is a frozen dataclass whose annotations are its schema. Supported fields: bool,
 int, float, str, None, Any, Literal, enums, dataclasses, tuple, list, dict[str, ...],
-and unions of these. The YAML is the core of YAML 1.2: `true`/`false` are the booleans,
-`1e-5` is a float, `on`, `no` and dates are strings, and a repeated key, an alias or a
-tag is an error.
+and unions of these. Dataclasses of one union are told apart by their field `kind`, a
+Literal; one of them may lack it, and takes mappings without a `kind`.
+
+The YAML is the core of YAML 1.2: `true`/`false` are the booleans, `1e-5` is a float,
+`on`, `no` and dates are strings, and a repeated key, an alias or a tag is an error.
 """
 
 import collections.abc
@@ -286,6 +288,9 @@ def _member(members: tuple[Any, ...], value: Any, place: _Place) -> Any:
     """The member of a union that takes the value: an exact match, or int as float."""
     accepting = [member for member in members if _accepts(member, value)]
     exact = [member for member in accepting if member is type(value)]
+    sections = [m for m in accepting if dataclasses.is_dataclass(m)]
+    if len(sections) > 1:
+        return _of_kind(sections, value, place)
     if accepting:
         return (exact or accepting)[0]
     others = [member for member in members if member is not type(None)]
@@ -293,6 +298,22 @@ def _member(members: tuple[Any, ...], value: Any, place: _Place) -> Any:
         return others[0]
     expected = " or ".join(_name(member) for member in members)
     raise place.error(f"expected {expected}, got {_show(value)}")
+
+
+def _of_kind(sections: list[Any], value: Any, place: _Place) -> Any:
+    """The dataclass among several whose `kind` is the one that the mapping gives."""
+    kinds = {
+        kind: section
+        for section in sections
+        for kind in typing.get_args(_hints(section).get("kind")) or (None,)
+    }
+    given = value.get("kind")
+    if isinstance(given, (str, type(None))) and given in kinds:
+        return kinds[given]
+    known = " or ".join(repr(kind) for kind in kinds if kind is not None)
+    if "kind" not in value:
+        raise place.error(f"needs the field kind: {known}")
+    raise place.child("kind").error(f"expected {known}, got {_show(given)}")
 
 
 def _finite(value: float | int, place: _Place) -> float:

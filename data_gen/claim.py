@@ -2,7 +2,9 @@
 """Claims: a dataset folder is one run's, whose data its settings and inputs decide.
 
 Inputs (seeds, model, embedder) count by their content: the same run may find them at
-another place, and another content at the same place makes it another run.
+another place, and another content at the same place makes it another run. So do named
+engines and servers: what decides their answers is in their fingerprints, and how often
+a server is asked at once decides nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ _INPUTS = {
 }
 
 
-def digest(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+def digest(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     """sha256 (hex) of what decides the data; where files lie is no part of it.
 
     Args:
       config: all settings, as plain values.
-      inputs: fingerprints of what the settings name by its place.
+      inputs: fingerprints of what the settings name by its place, those of named
+        engines by name under `engine_fingerprints`, where there are any.
     """
     return records.digest({"settings": _settings(config), "inputs": dict(inputs)})
 
@@ -40,7 +43,7 @@ def digest(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
 def take(
     out: Path,
     config: Mapping[str, Any],
-    inputs: Mapping[str, str],
+    inputs: Mapping[str, Any],
     *,
     is_fresh: bool,
     say: Callable[[str], None],
@@ -101,11 +104,14 @@ def _found(out: Path) -> dict[str, Any]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _PLACES}
+    left_out = {*_PLACES, "engines"}
+    if "kind" in (config.get("engine") or {}):  # a server
+        left_out.add("engine")
+    return {name: value for name, value in config.items() if name not in left_out}
 
 
 def _changes(
-    before: Mapping[str, Any], config: Mapping[str, Any], inputs: Mapping[str, str]
+    before: Mapping[str, Any], config: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> list[str]:
     """What a folder's run has otherwise than this one, as far as it was recorded."""
     old, known = before.get("config", {}), before.get("inputs", {})
@@ -115,9 +121,11 @@ def _changes(
         for name, text in _INPUTS.items()
         if known.get(name, inputs[name]) != inputs[name]
     ]
+    named = known.get("engine_fingerprints", {})
+    found += _differing(named, inputs.get("engine_fingerprints", {}), "engines")
     engine = known.get("engine_fingerprint")
     if not found and engine not in (None, inputs["engine_fingerprint"]):
-        return ["the model's config.json, or the engine's version"]
+        return ["the model's config.json, or the engine's version or address"]
     return found
 
 

@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="data-gen",
-        description="Make preference data that carries its proof, from a local model.",
+        description="Make preference data that carries its proof, from a local model "
+        "or a server.",
         epilog=_EXAMPLES,
         formatter_class=layout,
     )
@@ -89,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
         "exported files, keep and reuse its samples",
     )
     run.add_argument(
-        "--check", action="store_true", help="only say whether the config is valid"
+        "--check",
+        action="store_true",
+        help="only say whether the config is valid and the API keys are there; "
+        "connects to nothing",
     )
 
     verify = commands.add_parser(
@@ -121,6 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from alignjax import config as configs
     from alignjax import fetch
     from data_gen import summary
+    from data_gen.engines import choice
     from data_gen.run import RunConfig, run
 
     options = {
@@ -136,6 +141,7 @@ def _run(arguments: argparse.Namespace) -> int:
         *(f"{name}={_quoted(v)}" for name, v in options.items() if v is not None),
     ]
     config = configs.load(RunConfig, arguments.config, overrides)
+    choice.check_keys(config.choices, os.environ)
     if arguments.check:
         return 0
     home = fetch.home(os.environ)
@@ -143,7 +149,13 @@ def _run(arguments: argparse.Namespace) -> int:
     def locate(model: str) -> Path:
         return fetch.resolve(model, home, progress=_say)
 
-    report = run(config, is_fresh=arguments.fresh, locate=locate, say=_say)
+    report = run(
+        config,
+        is_fresh=arguments.fresh,
+        environment=os.environ,
+        locate=locate,
+        say=_say,
+    )
     summary.show(report, Console())
     print(f"wrote {config.out}")
     return 0

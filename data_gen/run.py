@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from alignjax import lock, whole_file
 from alignjax.progress import Progress
 from data_gen import claim, seeds, summary
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
-from data_gen.engines import Engine
+from data_gen.engines import Engine, choice
+from data_gen.engines.choice import EngineChoice, OpenAIServer
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
 from data_gen.records import Example, Rejected, write_dataset
@@ -24,6 +25,7 @@ from data_gen.seeds import Seed, SplitFractions
 from data_gen.store import Store, StoredEmbedder, StoredEngine
 from data_gen.strategies import (
     Context,
+    Identity,
     Lineage,
     Outcome,
     Stages,
@@ -71,6 +73,10 @@ class RunConfig:
       seed: decides everything random.
       cache: the sqlite file with all samples; "" is OUT/cache.sqlite. Runs that share
         one share their samples.
+      engine: how the model is run; with `kind: openai` a server runs it, and `model` is
+        its name there.
+      engines: further ones by the names that strategies give them, each with its
+        `kind`: flax (another local model) or openai (a server).
       near_duplicate: a training task is dropped if its words are at least this similar
         (Jaccard) to those of a held-out task, in (0, 1].
     """
@@ -83,7 +89,8 @@ class RunConfig:
     seed: int = 0
     cache: str = ""
     near_duplicate: float = 0.6
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: EngineConfig | OpenAIServer = field(default_factory=EngineConfig)
+    engines: dict[str, EngineChoice] = field(default_factory=dict)
     splits: SplitFractions = field(default_factory=SplitFractions)
     gates: Gates = field(default_factory=Gates)
     ecd: ECD | None = None
@@ -100,14 +107,29 @@ class RunConfig:
             raise ValueError(
                 "self_contrast needs an embedder: the folder of a sentence encoder"
             )
+        choice.check(self.engines)
+        if isinstance(self.engine, OpenAIServer) and self.engine.model:
+            raise ValueError(
+                "engine.model is not read: the run's `model` is the model's name at "
+                "the server"
+            )
+
+    @property
+    def choices(self) -> dict[str, EngineChoice]:
+        """The named engines and, under "", the default one where it is a server."""
+        if isinstance(self.engine, OpenAIServer):
+            return {"": replace(self.engine, model=self.model), **self.engines}
+        return self.engines
 
 
 def run(
     config: RunConfig,
     *,
     engine: Engine | None = None,
+    engines: Mapping[str, Engine] | None = None,
     embedder: Embedder | None = None,
     is_fresh: bool = False,
+    environment: Mapping[str, str] | None = None,
     locate: Callable[[str], Path] = Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -118,10 +140,12 @@ def run(
 
     Args:
       config: what to do.
-      engine: instead of the local one.
+      engine: instead of the configured default one.
+      engines: instead of the configured named ones.
       embedder: instead of the configured one.
       is_fresh: take over a folder that holds another configuration's run. Its samples
         stay and are reused where they fit; its exported files are replaced.
+      environment: variables that hold the API keys of servers.
       locate: the folder of a model that the config names.
       say: receives a line now and then.
 
@@ -129,8 +153,10 @@ def run(
       The report, as in report.json.
 
     Raises:
-      ValueError: a setting is wrong, the folder belongs to another run or is in use.
-      OSError: the disk is full or not writable; finished work is kept.
+      ValueError: a setting is wrong, the folder belongs to another run or is in use, a
+        server refuses; finished work is kept.
+      OSError: the disk is full or not writable, or a server does not answer; finished
+        work is kept.
     """
     tasks, near = split_tasks(config)
     settings = configs.plain(config)
@@ -139,15 +165,23 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(lock.held(out, what="data-gen run"))
         # A model that cannot be had must not leave the folder claimed for it.
-        engine = engine or _local_engine(config, locate)
+        given = {**({"": engine} if engine else {}), **(engines or {})}
+        found = choice.make_all(
+            config.choices, given, environment or {}, locate=locate, say=say
+        )
+        engine = found.pop("", None) or _local_engine(config, locate)
+        named = dict(sorted(found.items()))
         embedder = embedder or _local_embedder(config, locate)
-        inputs = {
+        inputs: dict[str, Any] = {
             "seeds_fingerprint": seeds.fingerprint(config.seeds),
             "model_fingerprint": engine.facts["model"],
             "template_fingerprint": engine.facts["template"],
             "engine_fingerprint": engine.fingerprint,
             "embedder_fingerprint": embedder.fingerprint if embedder else "",
         }
+        if named:
+            prints = {name: other.fingerprint for name, other in named.items()}
+            inputs["engine_fingerprints"] = prints
         claim.take(out, settings, inputs, is_fresh=is_fresh, say=say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
@@ -162,11 +196,19 @@ def run(
             facts=engine.facts,
             gates=config.gates,
             embed=StoredEmbedder(embedder, store) if embedder else None,
+            engines={
+                name: Identity(other.fingerprint, other.facts)
+                for name, other in named.items()
+            },
         )
         lineages = plan(tasks, config, context)
         counts = ", ".join(f"{len(tasks[split])} {split}" for split in tasks)
         say(f"{counts} tasks; {len(lineages)} lineages; samples in {cache}")
-        outcomes = _generate(lineages, StoredEngine(engine, store), store)
+        stored = {
+            name: StoredEngine(other, store)
+            for name, other in {"": engine, **named}.items()
+        }
+        outcomes = _generate(lineages, stored, store)
         store.commit()
 
         examples, rejected, stages = gate(list(outcomes.values()), config)
@@ -184,7 +226,12 @@ def run(
             facts=inputs,
         )
         report = summary.build(
-            examples, [*near, *rejected], stages, prompts, effort=store.effort()
+            examples,
+            [*near, *rejected],
+            stages,
+            prompts,
+            effort=store.effort(),
+            usage=store.usage(),
         )
         content = json.dumps(report, indent=2, sort_keys=True) + "\n"
         whole_file.write(out / "report.json", content.encode())
@@ -270,6 +317,7 @@ def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
 def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:
     from data_gen.engines.flax import FlaxEngine
 
+    assert isinstance(config.engine, EngineConfig)
     return FlaxEngine(
         locate(config.model),
         slots=config.engine.slots,
@@ -290,7 +338,7 @@ def _local_embedder(
 
 
 def _generate(
-    lineages: Sequence[Lineage], engine: Engine, store: Store
+    lineages: Sequence[Lineage], engines: Mapping[str, Engine], store: Store
 ) -> dict[str, Outcome]:
     total = sum(lineage.planned for lineage in lineages)
     with Progress("data-gen: samples", total=total) as progress:
@@ -307,4 +355,4 @@ def _generate(
                 progress.start_at(tick.done)  # known samples say nothing about speed
             progress.update(tick.done, note=note)
 
-        return drive(lineages, engine, report)
+        return drive(lineages, engines, report)

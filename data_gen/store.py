@@ -9,6 +9,7 @@ configuration reuses what it shares with an earlier one. Nothing is ever deleted
 import errno
 import json
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.embed import Embedder
-from data_gen.engines import Engine, Generate, Generation, request_id
+from data_gen.engines import Engine, Generate, Generation, Served, request_id
 from data_gen.records import canonical, digest
 
 COMMIT_EVERY_S = 0.5
@@ -30,18 +31,70 @@ CREATE TABLE IF NOT EXISTS requests (
   id TEXT PRIMARY KEY, request TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS generations (
   request TEXT NOT NULL, sample INTEGER NOT NULL, text TEXT NOT NULL,
-  token_ids TEXT NOT NULL, finish_reason TEXT NOT NULL, sum_logprob REAL NOT NULL,
+  token_ids TEXT NOT NULL, finish_reason TEXT NOT NULL, sum_logprob REAL, served TEXT,
   PRIMARY KEY (request, sample)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS embeddings (
   id TEXT PRIMARY KEY, rows INTEGER NOT NULL, vectors BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sessions (
   id INTEGER PRIMARY KEY, samples INTEGER NOT NULL, tokens INTEGER NOT NULL,
   wall_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS usage (
+  session INTEGER NOT NULL, engine TEXT NOT NULL, usage TEXT NOT NULL,
+  PRIMARY KEY (session, engine)) WITHOUT ROWID;
+"""
+# Files of before there were servers lack `served`, and want a sum_logprob.
+_RENEWED = """
+BEGIN IMMEDIATE;
+ALTER TABLE generations RENAME TO earlier;
+{tables}
+INSERT INTO generations SELECT *, NULL FROM earlier;
+DROP TABLE earlier;
+COMMIT;
 """
 
 
+@dataclass
+class Usage:
+    """What was asked of a server, for the samples that came of it."""
+
+    samples: int = 0
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    models: tuple[str, ...] = ()
+    system_fingerprints: tuple[str, ...] = ()
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together."""
+        prints = {*self.system_fingerprints, *other.system_fingerprints}
+        return Usage(
+            self.samples + other.samples,
+            self.attempts + other.attempts,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost + other.cost,
+            tuple(sorted({*self.models, *other.models} - {""})),
+            tuple(sorted(prints - {""})),
+        )
+
+    @classmethod
+    def of(cls, served: Served) -> "Usage":
+        """That of one sample."""
+        return cls(
+            1,
+            served.attempts,
+            served.prompt_tokens,
+            served.completion_tokens,
+            served.cost,
+            (served.model,),
+            (served.system_fingerprint,),
+        )
+
+
 class Store:
-    """The sqlite file of a run; use it in a `with` block, from one process.
+    """The sqlite file of a run; use it in a `with` block, from one process. Its threads
+    may share it.
 
     `new_samples` and `new_tokens` count what this process added.
     """
@@ -52,49 +105,68 @@ class Store:
         self._rows = 0
         self._clock = self._started = time.monotonic()
         self._session: int | None = None
+        self._usage: dict[str, Usage] = {}
+        self._lock = threading.RLock()
         self.new_samples = self.new_tokens = self._told = 0
         with self._explained():
-            self._db = sqlite3.connect(path, isolation_level="DEFERRED")
+            self._db = sqlite3.connect(
+                path, isolation_level="DEFERRED", check_same_thread=False
+            )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_TABLES)
+            columns = self._db.execute("PRAGMA table_info(generations)").fetchall()
+            if "served" not in [column[1] for column in columns]:
+                self._db.executescript(_RENEWED.format(tables=_TABLES))
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Commit what is there, whatever ended the block, and close."""
-        try:
-            self.commit()
-        finally:
-            self._db.close()
+        with self._lock:
+            try:
+                self.commit()
+            finally:
+                self._db.close()
 
     def samples(self, request: str) -> dict[int, Generation]:
         """What is known of a request (see `request_id`), by sample number."""
-        rows = self._db.execute(
-            "SELECT sample, text, token_ids, finish_reason, sum_logprob "
-            "FROM generations WHERE request = ? ORDER BY sample",
-            (request,),
-        )
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT sample, text, token_ids, finish_reason, sum_logprob, served "
+                "FROM generations WHERE request = ? ORDER BY sample",
+                (request,),
+            ).fetchall()
         return {
-            row[0]: Generation("", row[0], row[1], tuple(json.loads(row[2])), *row[3:])
-            for row in rows
+            sample: Generation(
+                key="",
+                sample=sample,
+                text=text,
+                token_ids=tuple(json.loads(ids)),
+                finish_reason=finish_reason,
+                sum_logprob=sum_logprob,
+                served=Served(**json.loads(served)) if served else None,
+            )
+            for sample, text, ids, finish_reason, sum_logprob, served in rows
         }
 
     def add(self, request: str, asked: Generate, generation: Generation) -> None:
-        """Keep one sample; a second one of the same number is ignored."""
+        """Keep one sample; a second one of the same number is ignored. What a server
+        gave is paid for, and committed at once."""
+        served = generation.served
         asked_for = {
             "messages": [asdict(message) for message in asked.messages],
             "settings": asdict(asked.settings),
             "seed": asked.seed,
         }
-        with self._explained():
+        with self._lock, self._explained():
             self._db.execute(
                 "INSERT OR IGNORE INTO requests VALUES (?, ?)",
                 (request, canonical(asked_for)),
             )
             self._db.execute(
-                "INSERT OR IGNORE INTO generations VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO generations VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     request,
                     generation.sample,
@@ -102,17 +174,24 @@ class Store:
                     json.dumps(generation.token_ids),
                     generation.finish_reason,
                     generation.sum_logprob,
+                    canonical(asdict(served)) if served else None,
                 ),
             )
-        self.new_samples += 1
-        self.new_tokens += len(generation.token_ids)
-        self._wrote()
+            self.new_samples += 1
+            self.new_tokens += generation.tokens
+            if served:
+                before = self._usage.get(asked.engine, Usage())
+                self._usage[asked.engine] = before.plus(Usage.of(served))
+                self.commit()
+            else:
+                self._wrote()
 
     def vectors(self, key: str) -> np.ndarray | None:
         """Embeddings stored under `key`: float32 [rows, width]."""
-        row = self._db.execute(
-            "SELECT rows, vectors FROM embeddings WHERE id = ?", (key,)
-        ).fetchone()
+        with self._lock:
+            row = self._db.execute(
+                "SELECT rows, vectors FROM embeddings WHERE id = ?", (key,)
+            ).fetchone()
         if row is None:
             return None
         return np.frombuffer(row[1], np.float32).reshape(row[0], -1)
@@ -120,46 +199,61 @@ class Store:
     def add_vectors(self, key: str, vectors: np.ndarray) -> None:
         """Keep float32 [rows, width] under `key`."""
         content = np.ascontiguousarray(vectors, np.float32).tobytes()
-        with self._explained():
+        with self._lock, self._explained():
             self._db.execute(
                 "INSERT OR IGNORE INTO embeddings VALUES (?, ?, ?)",
                 (key, len(vectors), content),
             )
-        self._wrote()
+            self._wrote()
 
     def effort(self) -> dict[str, float]:
         """Samples, tokens and seconds over all sessions that worked on this file."""
-        samples, tokens, wall_s = self._db.execute(
-            "SELECT coalesce(sum(samples), 0), coalesce(sum(tokens), 0), "
-            "coalesce(sum(wall_s), 0) FROM sessions"
-        ).fetchone()
+        with self._lock:
+            samples, tokens, wall_s = self._db.execute(
+                "SELECT coalesce(sum(samples), 0), coalesce(sum(tokens), 0), "
+                "coalesce(sum(wall_s), 0) FROM sessions"
+            ).fetchone()
         return {"samples": samples, "tokens": tokens, "wall_s": wall_s}
+
+    def usage(self) -> dict[str, Usage]:
+        """What servers did over all sessions, by the engine's name."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT engine, usage FROM usage ORDER BY engine, session"
+            ).fetchall()
+        found: dict[str, Usage] = {}
+        for engine, text in rows:
+            found[engine] = found.get(engine, Usage()).plus(Usage(**json.loads(text)))
+        return found
 
     def commit(self) -> None:
         """Make everything so far survive a kill."""
-        with self._explained():
+        with self._lock, self._explained():
             if self.new_samples > self._told:
                 self._told = self.new_samples
-                row = (
-                    self.new_samples,
-                    self.new_tokens,
-                    time.monotonic() - self._started,
-                )
-                if self._session is None:
-                    self._session = self._db.execute(
-                        "INSERT INTO sessions (samples, tokens, wall_s) "
-                        "VALUES (?, ?, ?)",
-                        row,
-                    ).lastrowid
-                else:
-                    self._db.execute(
-                        "UPDATE sessions SET samples = ?, tokens = ?, wall_s = ? "
-                        "WHERE id = ?",
-                        (*row, self._session),
-                    )
+                self._note_session()
             self._db.commit()
-        self._rows = 0
-        self._clock = time.monotonic()
+            self._rows = 0
+            self._clock = time.monotonic()
+
+    def _note_session(self) -> None:
+        row = (self.new_samples, self.new_tokens, time.monotonic() - self._started)
+        if self._session is None:
+            self._session = self._db.execute(
+                "INSERT INTO sessions (samples, tokens, wall_s) VALUES (?, ?, ?)", row
+            ).lastrowid
+        else:
+            self._db.execute(
+                "UPDATE sessions SET samples = ?, tokens = ?, wall_s = ? WHERE id = ?",
+                (*row, self._session),
+            )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO usage VALUES (?, ?, ?)",
+            [
+                (self._session, engine, canonical(asdict(usage)))
+                for engine, usage in self._usage.items()
+            ],
+        )
 
     def _wrote(self) -> None:
         self._rows += 1
@@ -194,13 +288,12 @@ class StoredEngine:
     def generate(self, requests: Iterable[Generate | None]) -> Iterator[Generation]:
         """Known samples and new ones, the new ones stored before they are given out.
 
-        A request of which some samples are missing goes to the inner engine whole
-        (its samples share one prompt computation); the known ones are not replaced.
+        The inner engine is asked for a sample once, whoever else asks for it too.
         """
         incoming = iter(requests)
         known: deque[Generation] = deque()
         asked: dict[str, _Asked] = {}  # by the key that went to the inner engine
-        by_name: dict[str, _Asked] = {}
+        waiting: dict[tuple[str, int], list[str]] = {}  # (name, sample): keys
         is_open = True
 
         def missing() -> Iterator[Generate | None]:
@@ -215,35 +308,30 @@ class StoredEngine:
                     continue
                 name = request_id(request, self.fingerprint)
                 found = self._store.samples(name)
-                known.extend(
-                    replace(found[sample], key=request.key)
-                    for sample in range(request.n)
-                    if sample in found
-                )
-                if all(sample in found for sample in range(request.n)):
-                    continue
-                running = by_name.get(name)
-                if running is not None and request.n <= running.request.n:
-                    running.waiting.append((request, set(found)))
-                    continue
-                asked[request.key] = by_name[name] = _Asked(
-                    name, request, request.n, [(request, set(found))]
-                )
-                yield request
+                lacking = []
+                for sample in request.wanted:
+                    if sample in found:
+                        known.append(replace(found[sample], key=request.key))
+                    elif (name, sample) in waiting:
+                        waiting[name, sample].append(request.key)
+                    else:
+                        waiting[name, sample] = [request.key]
+                        lacking.append(sample)
+                if lacking:
+                    asked[request.key] = _Asked(name, request, len(lacking))
+                    others = frozenset(range(request.n)) - frozenset(lacking)
+                    yield replace(request, known=others)
             is_open = False
 
         while is_open:
             for generation in self._inner.generate(missing()):
                 running = asked[generation.key]
                 self._store.add(running.name, running.request, generation)
-                for request, found in running.waiting:
-                    if generation.sample < request.n and generation.sample not in found:
-                        known.append(replace(generation, key=request.key))
                 running.missing -= 1
                 if not running.missing:
                     del asked[generation.key]
-                    if by_name[running.name] is running:
-                        del by_name[running.name]
+                for key in waiting.pop((running.name, generation.sample)):
+                    known.append(replace(generation, key=key))
                 while known:
                     yield known.popleft()
             while known:
@@ -253,13 +341,11 @@ class StoredEngine:
 
 @dataclass
 class _Asked:
-    """A request at the inner engine, and who waits for which of its samples: those
-    that were not known when they asked."""
+    """A request at the inner engine, and how many of its samples are to come."""
 
     name: str
     request: Generate
     missing: int
-    waiting: list[tuple[Generate, set[int]]]
 
 
 class StoredEmbedder:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from data_gen.records import Example, Rejected
+from data_gen.store import Usage
 from data_gen.strategies import Stages, ecd, self_contrast
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def build(
     prompts: Sequence[Mapping[str, Any]],
     *,
     effort: Mapping[str, float],
+    usage: Mapping[str, Usage],
 ) -> dict[str, Any]:
     """The content of report.json.
 
@@ -32,6 +35,7 @@ def build(
       stages: how many got how far.
       prompts: held-out evaluation prompts.
       effort: samples, tokens and wall_s of all sessions, from the store.
+      usage: what servers did in them, by the engine's name.
     """
     ordered = sorted(examples, key=lambda example: example.id)
     negatives = [negative for example in ordered for negative in example.negatives]
@@ -69,6 +73,7 @@ def build(
         "tokens": int(effort["tokens"]),
         "tokens_per_s": effort["tokens"] / wall_s if wall_s else 0.0,
         "wall_s": wall_s,
+        "servers": {name or "default": asdict(usage[name]) for name in sorted(usage)},
     }
 
 
@@ -105,6 +110,13 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         f"{report['samples']} samples, {report['tokens']} tokens in "
         f"{report['wall_s']:.0f} s ({report['tokens_per_s']:.0f} tokens/s)"
     )
+    for name, usage in report.get("servers", {}).items():
+        console.print(
+            f"engine {name}: {usage['samples']} samples in {usage['attempts']} "
+            f"requests, {usage['prompt_tokens']} tokens sent, "
+            f"{usage['completion_tokens']} received, cost {usage['cost']:.4g}",
+            markup=False,
+        )
 
 
 def _waterfall(stages: Stages) -> list[dict[str, Any]]:

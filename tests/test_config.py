@@ -285,3 +285,90 @@ def test_an_unsupported_annotation_is_our_bug_not_the_users():
 
     with pytest.raises(TypeError, match="complex"):
         config.parse(Odd, {"value": 1})
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+    path: str
+    slots: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Remote:
+    url: str
+    kind: Literal["remote", "hosted"] = "remote"
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    file: str
+    kind: Literal["recorded"] = "recorded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Engines:
+    engine: Local | Remote = Local("m")
+    engines: dict[str, Remote | Recorded] = dataclasses.field(default_factory=dict)
+    spare: Remote | Recorded | None = None
+
+
+def test_sections_of_a_union_are_told_apart_by_their_kind(write):
+    path = write("""
+engine: {kind: hosted, url: u}
+engines:
+  a: {kind: remote, url: v, headers: {x: y}}
+  b: {kind: recorded, file: f}
+spare: null
+""")
+    loaded = config.load(Engines, path, ["engines.a.url=w", "engines.b.file=g"])
+    assert loaded.engine == Remote("u", "hosted")
+    assert loaded.engines == {
+        "a": Remote("w", "remote", {"x": "y"}),
+        "b": Recorded("g"),
+    }
+    assert config.parse(Engines, config.plain(loaded)) == loaded
+    added = [
+        "engines.c.kind=recorded",
+        "engines.c.file=h",
+        "spare={kind: remote, url: x}",
+    ]
+    more = config.load(Engines, path, added)
+    assert (more.engines["c"], more.spare) == (Recorded("h"), Remote("x"))
+
+
+def test_a_section_without_a_kind_is_the_one_that_has_none(write):
+    loaded = config.load(Engines, write("engine: {path: n, slots: 8}"))
+    assert loaded.engine == Local("n", 8)
+    assert config.load(Engines, write(""), ["engine.path=o"]).engine == Local("o")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("engine: {url: u}", "Local has no field 'url'"),
+        (
+            "engine: {kind: local, path: p}",
+            "engine.kind: expected 'remote' or 'hosted', got str 'local'",
+        ),
+        (
+            "engines: {a: {file: f}}",
+            "engines.a: needs the field kind: 'remote' or 'hosted' or 'recorded'",
+        ),
+        ("engines: {a: {kind: [], file: f}}", "engines.a.kind: expected 'remote' or"),
+        (
+            "engines: {a: {kind: null, file: f}}",
+            "engines.a.kind: expected .*, got null",
+        ),
+        ("engines: {a: {kind: recorded, url: u}}", "Recorded has no field 'url'"),
+        ("engines: {a: {kind: recorded}}", "engines.a: Recorded needs the field file"),
+        (
+            "engines: {a: f}",
+            "engines.a: expected the fields of Remote or the fields of",
+        ),
+        ("engines: [a]", "engines: expected dict"),
+    ],
+)
+def test_a_section_of_no_kind_is_refused(write, text, message):
+    with pytest.raises(ValueError, match=message):
+        config.load(Engines, write(text))

@@ -20,6 +20,7 @@ from alignjax.eval.config import EvalConfig
 from alignjax.stages import PipelineConfig, StageConfig
 from alignjax.train import loop
 from alignjax.train.config import TrainConfig
+from data_gen.engines.choice import OpenAIServer
 from data_gen.run import RunConfig
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
@@ -213,6 +214,23 @@ def test_the_example_of_constraints_prints_what_its_comments_say():
         check=True,
     )
     assert done.stdout.splitlines() == re.findall(r"# (.+)$", source, re.M)
+
+
+def test_the_settings_of_a_server_are_all_there_with_their_defaults():
+    text = (ROOT / "docs" / "engines.md").read_text()
+    table = text.split("## Settings of a server")[1].split("\n## ")[0]
+    found = {}
+    for names, defaults in re.findall(r"^\| (`[^|]*`) \| ([^|]*) ?\|", table, re.M):
+        words = re.findall(r"`(\w+)`", names)
+        values = [text.strip() for text in defaults.split(", ")]
+        found |= dict(zip(words, values, strict=True))
+    assert found.pop("base_url") == ""
+    own = vars(OpenAIServer("https://example.com"))
+    assert found == {
+        name: json.dumps(value)
+        for name, value in own.items()
+        if name not in ("base_url", "kind")
+    }
 
 
 def test_the_couples_of_the_howto_can_be_trained_on(tiny_llama, tmp_path, monkeypatch):

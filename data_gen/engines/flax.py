@@ -68,10 +68,12 @@ class FlaxEngine:
         """Streams samples as they finish; loads the weights if there is a request.
 
         A prompt that leaves no room for max_new_tokens is not sampled: its samples
-        come back empty, with the finish reason "context".
+        come back empty, with the finish reason "context". All samples of a request are
+        made, the known ones too, since they are made from one prompt.
         """
         incoming = iter(requests)
         refused: deque[Generation] = deque()
+        known: dict[str, frozenset[int]] = {}
         in_flight = 0
         is_open = True
 
@@ -87,9 +89,11 @@ class FlaxEngine:
                 if len(tokens) + request.settings.max_new_tokens > self.context:
                     refused.extend(
                         Generation(request.key, sample, "", (), "context", 0.0)
-                        for sample in range(request.n)
+                        for sample in request.wanted
                     )
                     continue
+                if request.known:
+                    known[request.key] = request.known
                 in_flight += request.n
                 yield self._request(request, tokens)
             is_open = False
@@ -102,6 +106,8 @@ class FlaxEngine:
                     in_flight -= 1
                     if result.finish_reason == "refused":
                         raise ValueError(f"request {result.id}: {result.reason}")
+                    if result.sample in known.get(result.id, ()):
+                        continue
                     yield Generation(
                         key=result.id,
                         sample=result.sample,

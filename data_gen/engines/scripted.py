@@ -39,7 +39,7 @@ class ScriptedEngine:
         for request in requests:
             if request is None:
                 continue
-            for sample in range(request.n):
+            for sample in request.wanted:
                 words = self.rule(request.messages, sample).split(" ")
                 limit = request.settings.max_new_tokens
                 kept = words[:limit]

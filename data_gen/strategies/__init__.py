@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strategies: one coroutine per seed, many at once on one engine.
+"""Strategies: one coroutine per seed, many at once on one or several engines.
 
 A coroutine yields a tuple of requests, receives for each the tuple of its samples, and
 returns an Outcome. Everything random in it derives from the lineage's name, so neither
@@ -11,11 +11,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from data_gen.embed import Embedder
-from data_gen.engines import Engine, Generate, Generation, Settings, request_id
+from data_gen.engines import (
+    Engine,
+    Generate,
+    Generation,
+    Settings,
+    ensemble,
+    request_id,
+)
 from data_gen.filters import Gates
 from data_gen.records import Example, Message, Rejected, digest
 
@@ -23,15 +31,40 @@ Steps = Generator[tuple[Generate, ...], tuple[tuple[Generation, ...], ...], "Out
 Stages = Counter[tuple[str, int, str]]  # (strategy, round, stage) -> how many
 
 
+class Identity(NamedTuple):
+    """What an engine's samples are stored and exported under."""
+
+    fingerprint: str
+    facts: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Context:
-    """What all lineages of a run share: a seed, the engine's facts, gates, embedder."""
+    """What all lineages of a run share: a seed, the default engine, gates, an embedder,
+    and the named engines."""
 
     seed: int
     engine: str  # fingerprint
     facts: Mapping[str, str]
     gates: Gates = field(default_factory=Gates)
     embed: Embedder | None = None
+    engines: Mapping[str, Identity] = field(default_factory=dict)
+
+    def identity(self, name: str) -> Identity:
+        """Of the engine with this name; "" is the default one.
+
+        Raises:
+          ValueError: no engine is configured under that name.
+        """
+        if not name:
+            return Identity(self.engine, self.facts)
+        if name not in self.engines:
+            known = ", ".join(sorted(self.engines)) or "none"
+            raise ValueError(
+                f"there is no engine {name!r}; the section `engines` of the config "
+                f"names them (now: {known})"
+            )
+        return self.engines[name]
 
     def ask(
         self,
@@ -40,23 +73,30 @@ class Context:
         messages: tuple[Message, ...],
         n: int,
         settings: Settings,
+        *,
+        engine: str = "",
     ) -> Generate:
         """The request of one step of a lineage, its seed derived from their names.
 
-        Greedy requests have seed 0: strategies that ask the same share the answer.
+        Greedy requests have seed 0: strategies that ask the same share the answer. The
+        engines that a step asks have the same seed.
         """
+        self.identity(engine)
         seed = draw(self.seed, lineage, step) if settings.temperature else 0
-        key = digest([lineage, step])[:32]
-        return Generate(key, messages, n, seed, settings)
+        key = digest([lineage, step, *filter(None, [engine])])[:32]
+        return Generate(key, messages, n, seed, settings, engine)
 
     def generation(self, request: Generate, sample: int) -> str:
         """The name under which a sample is stored and exported."""
-        return f"{request_id(request, self.engine)}/{sample}"
+        engine = self.identity(request.engine)
+        return f"{request_id(request, engine.fingerprint)}/{sample}"
 
     def provenance(self, request: Generate, task: str) -> dict[str, Any]:
         """Where an example's samples came from, down to the sampler's settings."""
+        engine = self.identity(request.engine)
+        named = {"name": request.engine} if request.engine else {}
         return {
-            "engine": {**self.facts, "fingerprint": self.engine},
+            "engine": {**engine.facts, "fingerprint": engine.fingerprint, **named},
             "settings": {
                 "temperature": request.settings.temperature,
                 "top_k": request.settings.top_k,
@@ -155,19 +195,24 @@ class _Running:
 
 def drive(
     lineages: Sequence[Lineage],
-    engine: Engine,
+    engine: Engine | Mapping[str, Engine],
     report: Callable[[Tick], None] = lambda tick: None,
 ) -> dict[str, Outcome]:
-    """Run all lineages on one engine, which is kept full as long as there is work.
+    """Run all lineages; every engine is kept full as long as there is work for it.
 
     Args:
       lineages: with names that differ.
-      engine: any; requests reach it as soon as their lineage gets there.
+      engine: the only one, or several by the names that requests give, "" the default
+        one. Token ids of an engine with another template than the default's are left
+        out: training would read them with the wrong tokenizer.
       report: called after every sample.
 
     Returns:
       Outcomes by lineage name, in the order of `lineages`.
     """
+    engines = engine if isinstance(engine, Mapping) else {"": engine}
+    template = engines[""].facts.get("template")
+    foreign = {n for n in engines if engines[n].facts.get("template") != template}
     waiting: deque[Generate] = deque()
     owner: dict[str, _Running] = {}
     outcomes: dict[str, Outcome] = {}
@@ -204,21 +249,25 @@ def drive(
 
     for lineage in lineages:
         advance(_Running(lineage), None)
-    for samples, generation in enumerate(engine.generate(feed()), start=1):
-        run = owner[generation.key]
-        run.samples[generation.key][generation.sample] = generation
-        run.missing -= 1
-        run.received += 1
-        in_flight -= 1
-        done += 1
-        tokens += len(generation.token_ids)
-        if run.missing == 0:
-            answers = tuple(
-                tuple(run.samples[request.key][i] for i in range(request.n))
-                for request in run.requests
-            )
-            advance(run, answers)
-        report(Tick(done, total, samples, tokens, examples))
+    with closing(ensemble.generate(engines, feed())) as stream:
+        for samples, generation in enumerate(stream, start=1):
+            run = owner[generation.key]
+            asked = next(r for r in run.requests if r.key == generation.key)
+            if asked.engine in foreign:
+                generation = replace(generation, token_ids=())
+            run.samples[generation.key][generation.sample] = generation
+            run.missing -= 1
+            run.received += 1
+            in_flight -= 1
+            done += 1
+            tokens += generation.tokens
+            if run.missing == 0:
+                answers = tuple(
+                    tuple(run.samples[request.key][i] for i in range(request.n))
+                    for request in run.requests
+                )
+                advance(run, answers)
+            report(Tick(done, total, samples, tokens, examples))
     return {lineage.name: outcomes[lineage.name] for lineage in lineages}
 
 

@@ -75,7 +75,7 @@ def test_the_same_run_at_other_places_goes_on(tmp_path):
         ),
         (
             {"inputs": {"engine_fingerprint": "z"}},
-            "the model's config.json, or the engine's version",
+            "the model's config.json, or the engine's version or address",
         ),
     ],
 )

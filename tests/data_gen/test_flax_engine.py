@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The local engine on a tiny model."""
 
+import dataclasses
 import json
 from pathlib import Path
 
-from data_gen.engines import Generate, Settings
+from data_gen.engines import Generate, Settings, ensemble
 from data_gen.engines.flax import FlaxEngine
+from data_gen.engines.scripted import ScriptedEngine
 from data_gen.records import Message
 from data_gen.store import Store, StoredEngine
 
@@ -27,7 +29,7 @@ def test_every_sample_comes_back_with_ids_and_logprob(tiny_llama):
     ]
     for generation in found:
         assert 0 < len(generation.token_ids) <= 8
-        assert generation.sum_logprob < 0
+        assert generation.sum_logprob is not None and generation.sum_logprob < 0
         assert generation.finish_reason in ("stop", "length")
 
 
@@ -41,6 +43,42 @@ def test_samples_do_not_depend_on_order_or_neighbours(tiny_llama):
     together = texts([first, second])
     assert texts([second, first]) == together
     assert texts([first]) == {k: v for k, v in together.items() if k[0] == "a"}
+
+
+def test_known_samples_do_not_come_back_and_change_nothing(tiny_llama):
+    request = ask("a", "hello")
+    both = [request, dataclasses.replace(request, key="b", known=frozenset([0, 2]))]
+    found = {(g.key, g.sample): g for g in engine(tiny_llama).generate(both)}
+    assert sorted(found) == [("a", 0), ("a", 1), ("a", 2), ("b", 1)]
+    assert found["b", 1].token_ids == found["a", 1].token_ids
+
+
+def test_beside_another_engine_the_answers_are_the_same(tiny_llama):
+    """Each of the model's requests follows from an answer of the other engine, and the
+    other way round: six rounds of two lineages."""
+    other = ScriptedEngine(lambda messages, sample: messages[0].content[-20:])
+    asked = [ask(f"{name}{i}", f"{name} {i}", n=1) for name in "xy" for i in range(6)]
+
+    def run(engines, name):
+        received = []
+
+        def requests():
+            for request in asked:
+                is_local = int(request.key[1]) % 2 == 0
+                count = len(received)
+                yield dataclasses.replace(request, engine="" if is_local else name)
+                while len(received) == count:
+                    yield None
+
+        for generation in ensemble.generate(engines, requests()):
+            received.append(generation)
+        return {g.key: g.text for g in received}
+
+    together = run({"": engine(tiny_llama), "other": other}, "other")
+    local = [request for request in asked if int(request.key[1]) % 2 == 0]
+    alone = {g.key: g.text for g in engine(tiny_llama).generate(local)}
+    assert len(together) == 12
+    assert {key: together[key] for key in alone} == alone
 
 
 def test_a_prompt_without_room_is_not_sampled(tiny_llama):

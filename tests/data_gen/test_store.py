@@ -28,9 +28,9 @@ def answers(engine, requests):
 
 
 def test_known_samples_are_not_sampled_again(tmp_path):
-    """2 samples the first time; of 3 then wanted, the request is asked whole (3) but
-    only the new one counts; the third time nothing is asked."""
-    for n, asked in ((2, 2), (3, 3), (3, 0)):
+    """2 samples the first time; of 3 then wanted, the one that is new; the third time
+    nothing is asked."""
+    for n, asked in ((2, 2), (3, 1), (3, 0)):
         inner = scripted()
         with Store(tmp_path / "cache.sqlite") as store:
             found = answers(StoredEngine(inner, store), [ask("a", n=n)])
