@@ -82,8 +82,9 @@ def answer(
 
 
 def unfinished(finish_reason: str) -> str | None:
-    """Ran into max_new_tokens, or the prompt left no room in the context."""
+    """Ran into max_new_tokens, the prompt left no room, or nothing is recorded."""
     reasons = {"stop": None, "length": "truncated", "context": "no_room"}
+    reasons["missing"] = "not_recorded"
     return reasons[finish_reason]
 
 

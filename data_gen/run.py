@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 from alignjax import config as configs
 from alignjax import lock, whole_file
 from alignjax.progress import Progress
-from data_gen import claim, seeds, summary
+from data_gen import claim, records, seeds, summary
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
 from data_gen.engines import Engine
+from data_gen.engines.recorded import Recorded, RecordedEngine
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
 from data_gen.records import Example, Rejected, write_dataset
@@ -24,16 +25,20 @@ from data_gen.seeds import Seed, SplitFractions
 from data_gen.store import Store, StoredEmbedder, StoredEngine
 from data_gen.strategies import (
     Context,
+    Identity,
     Lineage,
     Outcome,
+    Reward,
     Stages,
     Tick,
     draw,
     drive,
     ecd,
+    popalign,
     self_contrast,
 )
 from data_gen.strategies.ecd import ECD
+from data_gen.strategies.popalign import PopAlign
 from data_gen.strategies.self_contrast import SelfContrast
 
 Tasks = dict[str, list[Seed]]  # by split
@@ -58,6 +63,25 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class EngineChoice:
+    """A named engine: exactly one of a model and recorded outputs.
+
+    Args:
+      model: folder, hub id or known name of a model, sampled as `local` says.
+      local: slots and so on of this model.
+      recorded: a file with answers.
+    """
+
+    model: str = ""
+    local: EngineConfig = field(default_factory=EngineConfig)
+    recorded: Recorded | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.model) == bool(self.recorded):
+            raise ValueError("an engine needs exactly one of model and recorded")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One data_gen run.
 
@@ -73,6 +97,7 @@ class RunConfig:
         one share their samples.
       near_duplicate: a training task is dropped if its words are at least this similar
         (Jaccard) to those of a held-out task, in (0, 1].
+      engines: more engines, by the names that strategies call them.
     """
 
     model: str
@@ -84,18 +109,27 @@ class RunConfig:
     cache: str = ""
     near_duplicate: float = 0.6
     engine: EngineConfig = field(default_factory=EngineConfig)
+    engines: dict[str, EngineChoice] = field(default_factory=dict)
     splits: SplitFractions = field(default_factory=SplitFractions)
     gates: Gates = field(default_factory=Gates)
     ecd: ECD | None = None
     self_contrast: SelfContrast | None = None
+    popalign: PopAlign | None = None
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        if not (self.ecd or self.self_contrast or self.evaluation):
+        if not (self.ecd or self.self_contrast or self.popalign or self.evaluation):
             raise ValueError(
-                "nothing to do: give at least one of ecd, self_contrast, evaluation "
-                "(`ecd: {}` takes its defaults)"
+                "nothing to do: give at least one of ecd, self_contrast, popalign, "
+                "evaluation (`ecd: {}` takes its defaults)"
             )
+        if self.popalign:
+            for name in self.popalign.engines:
+                if name not in self.engines:
+                    raise ValueError(
+                        f"popalign asks an engine {name!r} that is not among engines; "
+                        f"there are: {', '.join(self.engines) or 'none'}"
+                    )
         if self.self_contrast and not self.embedder:
             raise ValueError(
                 "self_contrast needs an embedder: the folder of a sentence encoder"
@@ -106,7 +140,9 @@ def run(
     config: RunConfig,
     *,
     engine: Engine | None = None,
+    engines: Mapping[str, Engine] | None = None,
     embedder: Embedder | None = None,
+    reward: Reward | None = None,
     is_fresh: bool = False,
     locate: Callable[[str], Path] = Path,
     say: Callable[[str], None] = lambda line: None,
@@ -119,7 +155,9 @@ def run(
     Args:
       config: what to do.
       engine: instead of the local one.
+      engines: instead of the named ones.
       embedder: instead of the configured one.
+      reward: what PopAlign's `oracle: reward` asks.
       is_fresh: take over a folder that holds another configuration's run. Its samples
         stay and are reused where they fit; its exported files are replaced.
       locate: the folder of a model that the config names.
@@ -141,6 +179,7 @@ def run(
         # A model that cannot be had must not leave the folder claimed for it.
         engine = engine or _local_engine(config, locate)
         embedder = embedder or _local_embedder(config, locate)
+        named = _named_engines(config, locate) if engines is None else engines
         inputs = {
             "seeds_fingerprint": seeds.fingerprint(config.seeds),
             "model_fingerprint": engine.facts["model"],
@@ -148,6 +187,11 @@ def run(
             "engine_fingerprint": engine.fingerprint,
             "embedder_fingerprint": embedder.fingerprint if embedder else "",
         }
+        if named:
+            own = {name: other.fingerprint for name, other in named.items()}
+            inputs["engines_fingerprint"] = records.digest(own)
+        if reward is not None:
+            inputs["reward_fingerprint"] = reward.fingerprint
         claim.take(out, settings, inputs, is_fresh=is_fresh, say=say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
@@ -162,11 +206,20 @@ def run(
             facts=engine.facts,
             gates=config.gates,
             embed=StoredEmbedder(embedder, store) if embedder else None,
+            engines={
+                name: Identity(other.fingerprint, other.facts)
+                for name, other in named.items()
+            },
+            reward=reward,
         )
         lineages = plan(tasks, config, context)
         counts = ", ".join(f"{len(tasks[split])} {split}" for split in tasks)
         say(f"{counts} tasks; {len(lineages)} lineages; samples in {cache}")
-        outcomes = _generate(lineages, StoredEngine(engine, store), store)
+        stored = {
+            name: StoredEngine(other, store)
+            for name, other in {"": engine, **named}.items()
+        }
+        outcomes = _generate(lineages, stored, store)
         store.commit()
 
         examples, rejected, stages = gate(list(outcomes.values()), config)
@@ -216,7 +269,8 @@ def split_tasks(config: RunConfig) -> tuple[Tasks, list[Rejected]]:
     for seed in loaded:
         if seed.id not in repeated:
             tasks[split[seed.id]].append(seed)
-    if (config.ecd or config.self_contrast) and not tasks["train"]:
+    has_strategy = config.ecd or config.self_contrast or config.popalign
+    if has_strategy and not tasks["train"]:
         raise ValueError(
             f"none of the {len(loaded)} seeds of {config.seeds} is a training task; "
             "give more seeds, a larger limit, or a larger splits.train"
@@ -228,18 +282,16 @@ def plan(tasks: Tasks, config: RunConfig, context: Context) -> list[Lineage]:
     """All lineages of a run, none started."""
     lineages = []
     if config.ecd:
-        own = _seeded(tasks["train"], config.seed, ecd.NAME)
-        own = own[: config.ecd.prompts or None]
-        chosen = [(task, "train") for task in own]
-        for split in ("validation", "test"):
-            own = _seeded(tasks[split], config.seed, f"ecd/{split}")
-            chosen += [(task, split) for task in own[: config.ecd.held_out]]
+        chosen = _chosen(tasks, config.seed, ecd.NAME, config.ecd)
         lineages += ecd.plan(chosen, config.ecd, context)
     if config.self_contrast:
         own = _seeded(tasks["train"], config.seed, self_contrast.NAME)
         own = own[: config.self_contrast.prompts or None]
         chosen = [(task, "train") for task in own]
         lineages += self_contrast.plan(chosen, config.self_contrast, context)
+    if config.popalign:
+        chosen = _chosen(tasks, config.seed, popalign.NAME, config.popalign)
+        lineages += popalign.plan(chosen, config.popalign, context)
     return lineages
 
 
@@ -258,9 +310,27 @@ def gate(
         gone = {item.detail for item in dropped}
         examples = [example for example in examples if example.id not in gone]
         rejected += dropped
+    if config.popalign:
+        own = [e for e in examples if e.strategy in popalign.STRATEGIES.values()]
+        dropped = popalign.surplus(own, config.popalign.total)
+        gone = {item.detail for item in dropped}
+        examples = [example for example in examples if example.id not in gone]
+        rejected += dropped
     for example in examples:
         stages[example.strategy, example.round, "exported"] += 1
     return examples, rejected, stages
+
+
+def _chosen(
+    tasks: Tasks, seed: int, name: str, config: ECD | PopAlign
+) -> list[tuple[Seed, str]]:
+    """The tasks of a strategy: `prompts` training ones, `held_out` of the others."""
+    own = _seeded(tasks["train"], seed, name)[: config.prompts or None]
+    chosen = [(task, "train") for task in own]
+    for split in ("validation", "test"):
+        own = _seeded(tasks[split], seed, f"{name}/{split}")[: config.held_out]
+        chosen += [(task, split) for task in own]
+    return chosen
 
 
 def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
@@ -268,15 +338,31 @@ def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
 
 
 def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:
+    return _flax_engine(locate(config.model), config.engine)
+
+
+def _flax_engine(folder: Path, config: EngineConfig) -> Engine:
     from data_gen.engines.flax import FlaxEngine
 
     return FlaxEngine(
-        locate(config.model),
-        slots=config.engine.slots,
-        context=config.engine.context,
-        dtype=config.engine.dtype,
-        share=config.engine.share,
+        folder,
+        slots=config.slots,
+        context=config.context,
+        dtype=config.dtype,
+        share=config.share,
     )
+
+
+def _named_engines(
+    config: RunConfig, locate: Callable[[str], Path]
+) -> dict[str, Engine]:
+    found: dict[str, Engine] = {}
+    for name, choice in config.engines.items():
+        if choice.recorded:
+            found[name] = RecordedEngine(choice.recorded)
+        else:
+            found[name] = _flax_engine(locate(choice.model), choice.local)
+    return found
 
 
 def _local_embedder(
@@ -290,7 +376,7 @@ def _local_embedder(
 
 
 def _generate(
-    lineages: Sequence[Lineage], engine: Engine, store: Store
+    lineages: Sequence[Lineage], engines: Mapping[str, Engine], store: Store
 ) -> dict[str, Outcome]:
     total = sum(lineage.planned for lineage in lineages)
     with Progress("data-gen: samples", total=total) as progress:
@@ -307,4 +393,4 @@ def _generate(
                 progress.start_at(tick.done)  # known samples say nothing about speed
             progress.update(tick.done, note=note)
 
-        return drive(lineages, engine, report)
+        return drive(lineages, engines, report)

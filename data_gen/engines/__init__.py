@@ -27,21 +27,27 @@ class Settings:
 
 @dataclass(frozen=True)
 class Generate:
-    """Ask for `n` samples; `key` comes back with each of them."""
+    """Ask for `n` samples; `key` comes back with each of them.
+
+    `engine` is the name of a configured engine, "" the default one.
+    """
 
     key: str
     messages: tuple[Message, ...]
     n: int
     seed: int
     settings: Settings
+    engine: str = ""
 
 
 @dataclass(frozen=True)
 class Generation:
     """Sample number `sample` of the request `key`.
 
-    `finish_reason` is "stop", "length" (ran into max_new_tokens) or "context" (the
-    prompt leaves no room, nothing was sampled). `sum_logprob` is in nats.
+    `finish_reason` is "stop", "length" (ran into max_new_tokens), "context" (the
+    prompt leaves no room, nothing was sampled) or "missing" (recorded outputs hold
+    none for this prompt). `sum_logprob` is in nats; it means nothing where there are
+    no `token_ids`.
     """
 
     key: str

@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from data_gen.embed import Embedder
 from data_gen.engines import Engine, Generate, Generation, Settings, request_id
@@ -23,15 +23,41 @@ Steps = Generator[tuple[Generate, ...], tuple[tuple[Generation, ...], ...], "Out
 Stages = Counter[tuple[str, int, str]]  # (strategy, round, stage) -> how many
 
 
+class Identity(NamedTuple):
+    """An engine without the engine: what its samples are stored and exported under."""
+
+    fingerprint: str
+    facts: Mapping[str, str]
+
+
+class Reward(Protocol):
+    """Scores answers to one prompt, higher is better; a function of its arguments and
+    of what `fingerprint` names."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __call__(
+        self, prompt: Sequence[Message], answers: Sequence[str]
+    ) -> Sequence[float]: ...
+
+
 @dataclass(frozen=True)
 class Context:
-    """What all lineages of a run share: a seed, the engine's facts, gates, embedder."""
+    """What all lineages of a run share: a seed, the engine's facts, gates, embedder,
+    a reward, and the named engines beside the default one."""
 
     seed: int
     engine: str  # fingerprint
     facts: Mapping[str, str]
     gates: Gates = field(default_factory=Gates)
     embed: Embedder | None = None
+    engines: Mapping[str, Identity] = field(default_factory=dict)
+    reward: Reward | None = None
+
+    def identity(self, name: str) -> Identity:
+        """Of a named engine; "" is the default one."""
+        return self.engines[name] if name else Identity(self.engine, self.facts)
 
     def ask(
         self,
@@ -40,6 +66,8 @@ class Context:
         messages: tuple[Message, ...],
         n: int,
         settings: Settings,
+        *,
+        engine: str = "",
     ) -> Generate:
         """The request of one step of a lineage, its seed derived from their names.
 
@@ -47,16 +75,18 @@ class Context:
         """
         seed = draw(self.seed, lineage, step) if settings.temperature else 0
         key = digest([lineage, step])[:32]
-        return Generate(key, messages, n, seed, settings)
+        return Generate(key, messages, n, seed, settings, engine)
 
     def generation(self, request: Generate, sample: int) -> str:
         """The name under which a sample is stored and exported."""
-        return f"{request_id(request, self.engine)}/{sample}"
+        fingerprint, _ = self.identity(request.engine)
+        return f"{request_id(request, fingerprint)}/{sample}"
 
     def provenance(self, request: Generate, task: str) -> dict[str, Any]:
         """Where an example's samples came from, down to the sampler's settings."""
+        fingerprint, facts = self.identity(request.engine)
         return {
-            "engine": {**self.facts, "fingerprint": self.engine},
+            "engine": {**facts, "fingerprint": fingerprint},
             "settings": {
                 "temperature": request.settings.temperature,
                 "top_k": request.settings.top_k,
@@ -155,24 +185,27 @@ class _Running:
 
 def drive(
     lineages: Sequence[Lineage],
-    engine: Engine,
+    engine: Engine | Mapping[str, Engine],
     report: Callable[[Tick], None] = lambda tick: None,
 ) -> dict[str, Outcome]:
-    """Run all lineages on one engine, which is kept full as long as there is work.
+    """Run all lineages, each engine kept full as long as there is work for it.
 
     Args:
       lineages: with names that differ.
-      engine: any; requests reach it as soon as their lineage gets there.
+      engine: any, or several by the name that requests give; "" is the default one.
+        Requests reach it as soon as their lineage gets there.
       report: called after every sample.
 
     Returns:
       Outcomes by lineage name, in the order of `lineages`.
     """
-    waiting: deque[Generate] = deque()
+    engines = engine if isinstance(engine, Mapping) else {"": engine}
+    waiting: dict[str, deque[Generate]] = {name: deque() for name in engines}
+    in_flight = dict.fromkeys(engines, 0)
     owner: dict[str, _Running] = {}
     outcomes: dict[str, Outcome] = {}
     total = sum(lineage.planned for lineage in lineages)
-    done = tokens = examples = in_flight = 0
+    done = samples = tokens = examples = 0
 
     def advance(run: _Running, answers: tuple[tuple[Generation, ...], ...] | None):
         nonlocal done, examples
@@ -190,35 +223,46 @@ def drive(
             if request.key in owner:
                 raise ValueError(f"{run.lineage.name}: asks twice as {request.key}")
             owner[request.key] = run
-        waiting.extend(run.requests)
+            waiting[request.engine].append(request)
 
-    def feed() -> Iterator[Generate | None]:
-        nonlocal in_flight
-        while waiting or in_flight:
-            if waiting:
-                request = waiting.popleft()
-                in_flight += request.n
+    def feed(name: str) -> Iterator[Generate | None]:
+        while waiting[name] or in_flight[name]:
+            if waiting[name]:
+                request = waiting[name].popleft()
+                in_flight[name] += request.n
                 yield request
             else:
                 yield None
 
     for lineage in lineages:
         advance(_Running(lineage), None)
-    for samples, generation in enumerate(engine.generate(feed()), start=1):
-        run = owner[generation.key]
-        run.samples[generation.key][generation.sample] = generation
-        run.missing -= 1
-        run.received += 1
-        in_flight -= 1
-        done += 1
-        tokens += len(generation.token_ids)
-        if run.missing == 0:
-            answers = tuple(
-                tuple(run.samples[request.key][i] for i in range(request.n))
-                for request in run.requests
-            )
-            advance(run, answers)
-        report(Tick(done, total, samples, tokens, examples))
+    streams: dict[str, Iterator[Generation]] = {}
+    while busy := [name for name in engines if waiting[name] or in_flight[name]]:
+        for name in busy:
+            if name not in streams:
+                streams[name] = iter(engines[name].generate(feed(name)))
+            generation = next(streams[name], None)
+            if generation is None:  # it has had no work for a moment
+                assert not in_flight[name], f"engine {name!r} left requests open"
+                del streams[name]
+                continue
+            run = owner[generation.key]
+            run.samples[generation.key][generation.sample] = generation
+            run.missing -= 1
+            run.received += 1
+            in_flight[name] -= 1
+            done += 1
+            samples += 1
+            tokens += len(generation.token_ids)
+            if run.missing == 0:
+                answers = tuple(
+                    tuple(run.samples[request.key][i] for i in range(request.n))
+                    for request in run.requests
+                )
+                advance(run, answers)
+            report(Tick(done, total, samples, tokens, examples))
+    for stream in streams.values():
+        assert next(stream, None) is None, "an engine answers what nobody asked"
     return {lineage.name: outcomes[lineage.name] for lineage in lineages}
 
 
