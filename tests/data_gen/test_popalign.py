@@ -2,9 +2,7 @@
 """PopAlign: what each contrast asks, keeps and drops, with scripted models."""
 
 import dataclasses
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -16,16 +14,17 @@ from data_gen.seeds import Seed
 from data_gen.strategies import Context, Identity, drive, popalign
 from data_gen.strategies.popalign import ModelContrast, PopAlign, audit, wording
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 TASK = Seed("s1", "Describe the sea near the old harbour.", answer="It is a calm bay.")
 GOOD = "The sea by the harbour is grey, cold and calm today."
 POOR = "It is just some water, who knows what more."
 NO = "I'm sorry, but I cannot do that for you today."
 
 
+@dataclasses.dataclass
 class Watched(ScriptedEngine):
-    """Keeps the requests it was asked, by their step."""
+    """Keeps the requests that it was asked."""
+
+    requests: list[Generate] = dataclasses.field(default_factory=list)
 
     def generate(self, requests):
         def watched():
@@ -35,9 +34,6 @@ class Watched(ScriptedEngine):
                 yield request
 
         return super().generate(watched())
-
-    def __post_init__(self):
-        self.requests: list[Generate] = []
 
 
 def made(rule, config, *, task=TASK, rules=None, reward=None):
@@ -509,24 +505,26 @@ def test_context_distillation_keeps_the_answer_of_rlcds_better_side():
     assert rlcd.chosen == distilled.chosen
     assert rlcd.negatives[0].text == POOR
     assert distilled.negatives == ()
+    seed = rlcd.provenance["better"]["seed"]
+    assert distilled.provenance["better"]["seed"] == seed
     assert list(audit.flaws(distilled)) == []
-    better = [r for r in engines[""].requests if r.key != rlcd.id][0]
-    assert TASK.text in better.messages[0].content
-    assert better.messages[0].content != TASK.text
+    better = [request for request in engines[""].requests if request.seed == seed]
+    assert len(better) == 2  # a store would sample it once
+    assert better[0].messages == better[1].messages != distilled.prompt
 
 
 def test_weights_are_those_of_the_contrast():
     config = PopAlign(contrasts=("prefix", "refine"), weights={"refine": 0.25})
     outcomes, _ = made_all(
-        lambda messages, sample: f"{GOOD} In {len(messages[0].content)} words.", config
+        lambda messages, _: f"{GOOD} Asked: {sum(len(m.content) for m in messages)}.",
+        config,
     )
     weights = {
         example.strategy: example.weight
         for outcome in outcomes.values()
         for example in outcome.examples
     }
-    assert weights["popalign.prefix"] == 1.0
-    assert weights.get("popalign.refine", 0.25) == 0.25
+    assert weights == {"popalign.prefix": 1.0, "popalign.refine": 0.25}
 
 
 @pytest.mark.parametrize(
