@@ -285,6 +285,9 @@ def _accepts(annotation: Any, value: Any) -> bool:
 def _member(members: tuple[Any, ...], value: Any, place: _Place) -> Any:
     """The member of a union that takes the value: an exact match, or int as float."""
     accepting = [member for member in members if _accepts(member, value)]
+    if isinstance(value, Mapping):
+        own = [member for member in accepting if _is_kind(member, value)]
+        accepting = own or accepting
     exact = [member for member in accepting if member is type(value)]
     if accepting:
         return (exact or accepting)[0]
@@ -293,6 +296,18 @@ def _member(members: tuple[Any, ...], value: Any, place: _Place) -> Any:
         return others[0]
     expected = " or ".join(_name(member) for member in members)
     raise place.error(f"expected {expected}, got {_show(value)}")
+
+
+def _is_kind(member: Any, value: Mapping[str, Any]) -> bool:
+    """Whether a dataclass has a field `kind` that takes the value's; its default, where
+    the value says nothing."""
+    if not dataclasses.is_dataclass(member):
+        return False
+    defaults = {field.name: field.default for field in dataclasses.fields(member)}
+    if "kind" not in defaults:
+        return False
+    annotation = _hints(typing.cast(type, member))["kind"]
+    return _accepts(annotation, value.get("kind", defaults["kind"]))
 
 
 def _finite(value: float | int, place: _Place) -> float:

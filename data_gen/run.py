@@ -17,7 +17,7 @@ from alignjax.progress import Progress
 from data_gen import claim, records, seeds, summary
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
 from data_gen.engines import Engine
-from data_gen.engines.recorded import Recorded, RecordedEngine
+from data_gen.engines.choice import EngineChoice, make
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
 from data_gen.records import Example, Rejected, write_dataset
@@ -60,25 +60,6 @@ class EngineConfig:
     context: int = 512
     dtype: str = "float32"
     share: int = 1
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """A named engine: exactly one of a model and recorded outputs.
-
-    Args:
-      model: folder, hub id or known name of a model, sampled as `local` says.
-      local: slots and so on of this model.
-      recorded: a file with answers.
-    """
-
-    model: str = ""
-    local: EngineConfig = field(default_factory=EngineConfig)
-    recorded: Recorded | None = None
-
-    def __post_init__(self) -> None:
-        if bool(self.model) == bool(self.recorded):
-            raise ValueError("an engine needs exactly one of model and recorded")
 
 
 @dataclass(frozen=True)
@@ -179,7 +160,9 @@ def run(
         # A model that cannot be had must not leave the folder claimed for it.
         engine = engine or _local_engine(config, locate)
         embedder = embedder or _local_embedder(config, locate)
-        named = _named_engines(config, locate) if engines is None else engines
+        if engines is None:
+            choices = config.engines.items()
+            engines = {name: make(own, locate=locate) for name, own in choices}
         inputs = {
             "seeds_fingerprint": seeds.fingerprint(config.seeds),
             "model_fingerprint": engine.facts["model"],
@@ -187,8 +170,8 @@ def run(
             "engine_fingerprint": engine.fingerprint,
             "embedder_fingerprint": embedder.fingerprint if embedder else "",
         }
-        if named:
-            own = {name: other.fingerprint for name, other in named.items()}
+        if engines:
+            own = {name: other.fingerprint for name, other in engines.items()}
             inputs["engines_fingerprint"] = records.digest(own)
         if reward is not None:
             inputs["reward_fingerprint"] = reward.fingerprint
@@ -208,7 +191,7 @@ def run(
             embed=StoredEmbedder(embedder, store) if embedder else None,
             engines={
                 name: Identity(other.fingerprint, other.facts)
-                for name, other in named.items()
+                for name, other in engines.items()
             },
             reward=reward,
         )
@@ -217,7 +200,7 @@ def run(
         say(f"{counts} tasks; {len(lineages)} lineages; samples in {cache}")
         stored = {
             name: StoredEngine(other, store)
-            for name, other in {"": engine, **named}.items()
+            for name, other in {"": engine, **engines}.items()
         }
         outcomes = _generate(lineages, stored, store)
         store.commit()
@@ -338,31 +321,15 @@ def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
 
 
 def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:
-    return _flax_engine(locate(config.model), config.engine)
-
-
-def _flax_engine(folder: Path, config: EngineConfig) -> Engine:
     from data_gen.engines.flax import FlaxEngine
 
     return FlaxEngine(
-        folder,
-        slots=config.slots,
-        context=config.context,
-        dtype=config.dtype,
-        share=config.share,
+        locate(config.model),
+        slots=config.engine.slots,
+        context=config.engine.context,
+        dtype=config.engine.dtype,
+        share=config.engine.share,
     )
-
-
-def _named_engines(
-    config: RunConfig, locate: Callable[[str], Path]
-) -> dict[str, Engine]:
-    found: dict[str, Engine] = {}
-    for name, choice in config.engines.items():
-        if choice.recorded:
-            found[name] = RecordedEngine(choice.recorded)
-        else:
-            found[name] = _flax_engine(locate(choice.model), choice.local)
-    return found
 
 
 def _local_embedder(

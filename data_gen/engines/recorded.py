@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_gen.engines import Generate, Generation
 from data_gen.records import digest
@@ -41,6 +41,7 @@ class Recorded:
     """
 
     path: str
+    kind: Literal["recorded"] = "recorded"
     prompt: tuple[str, ...] = ("prompt",)
     output: str = "output"
     model: str = ""

@@ -64,9 +64,7 @@ def only(name, **changes) -> PopAlign:
 
 
 def baseline(name, **changes) -> PopAlign:
-    return PopAlign(
-        **{"contrasts": (), "baselines": (name,), "attempts": 1, **changes}
-    )
+    return PopAlign(**{"contrasts": (), "baselines": (name,), "attempts": 1, **changes})
 
 
 def reasons(outcome):
@@ -128,7 +126,10 @@ def test_a_demonstration_that_is_repeated_is_an_echo():
     [
         (f"Thought: Be clear.\nResponse: {GOOD}", GOOD),
         (f"**Thought:** Be clear.\n\n**Response:** {GOOD}", GOOD),
-        (f"Thought: a\nResponse:\n\n- {GOOD}\n- More of it.", f"- {GOOD}\n- More of it."),
+        (
+            f"Thought: a\nResponse:\n\n- {GOOD}\n- More of it.",
+            f"- {GOOD}\n- More of it.",
+        ),
     ],
 )
 def test_the_thought_is_stripped(reply, kept):

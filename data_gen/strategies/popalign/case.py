@@ -284,9 +284,8 @@ class Case:
 
 def evidence(comparison: Comparison, label: Comparison | None) -> str:
     """What the label rests on: "programmatic", "judged" or "construction"."""
-    for found in (comparison, label):
-        if found and (found.oracle, found.verdict) == ("verifiers", "won"):
-            return "programmatic"
+    if any(found and oracle.proves(found) for found in (comparison, label)):
+        return "programmatic"
     return "judged" if label else "construction"
 
 

@@ -20,7 +20,6 @@ from data_gen.engines import Generate, Generation, Settings
 from data_gen.proof import prove
 from data_gen.records import Message
 from data_gen.strategies import Context, Reward, Stages
-from data_gen.strategies.answers import Answer, judged
 from data_gen.strategies.popalign.wording import judgement, letter
 
 VERDICTS = ("won", "lost", "tied", "undecided")
@@ -75,26 +74,34 @@ def accuracy(verdicts: Iterable[str]) -> Accuracy:
     return Accuracy(won, lost, tied, undecided, p, middle - half, middle + half)
 
 
-def verdict_of(better: bool | None, worse: bool | None) -> str:
-    """The verdict on a pair from whether each answer does what was asked; None where
-    that is in doubt."""
+def order(better: float | None, worse: float | None) -> str:
+    """The verdict from the scores of the two answers, such as how many of the
+    instructions each follows; None is a score that is in doubt."""
     if better is None or worse is None:
         return "undecided"
-    if better == worse:
-        return "tied"
-    return "won" if better else "lost"
+    return "tied" if better == worse else "won" if better > worse else "lost"
 
 
 def verify(asked: Sequence[Constraint], better: str, worse: str) -> Comparison:
-    """Verifiers: won where `better` passes every constraint and `worse` fails one,
-    with no verdict in doubt. The facts are those of `proof.prove`."""
-    passes = []
-    for text in (better, worse):
-        answer = judged(Answer(text, "sample"), asked)
-        passes.append(True if answer.passes else False if answer.violates else None)
+    """Verifiers: won where `better` meets more of the constraints than `worse`, with
+    no verdict in doubt. The facts are those of `proof.prove`."""
     proof = prove(asked, better, [worse])
     facts = {name: proof[name] for name in ("verifiers", "chosen", "negatives")}
-    return Comparison("verifiers", verdict_of(*passes), facts)
+    scores = map(_met, (facts["chosen"], facts["negatives"][0]["checks"]))
+    return Comparison("verifiers", order(*scores), facts)
+
+
+def proves(comparison: Comparison) -> bool:
+    """Whether verifiers leave no doubt: the preferred answer meets all constraints and
+    the other fails one."""
+    if (comparison.oracle, comparison.verdict) != ("verifiers", "won"):
+        return False
+    return all(check["verdict"] == "pass" for check in comparison.facts["chosen"])
+
+
+def _met(checks: Sequence[Mapping[str, Any]]) -> int | None:
+    verdicts = [check["verdict"] for check in checks]
+    return None if "ambiguous" in verdicts else verdicts.count("pass")
 
 
 def reward(
@@ -104,11 +111,6 @@ def reward(
     high, low = (round(float(value), 6) for value in score(prompt, [better, worse]))
     facts = {"rewards": [high, low], "reward": score.fingerprint}
     return Comparison("reward", order(high, low), facts)
-
-
-def order(better: float, worse: float) -> str:
-    """The verdict from the scores of the two answers."""
-    return "tied" if better == worse else "won" if better > worse else "lost"
 
 
 def judge(
