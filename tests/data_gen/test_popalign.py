@@ -321,7 +321,7 @@ def obedient(asked_side: str):
     ],
 )
 def test_verifiers_measure_prompts_with_constraints(side, drop, verdict, pairs):
-    """Of the answers, the one in lower case meets the constraint, the other fails it."""
+    """The answer in lower case meets the constraint, the other fails it."""
     config = only("prefix", drop=drop, **CONSTRAINED)
     outcome, _ = made(obedient(side), config)
     assert outcome.stages["popalign.prefix", 0, f"verifiers_{verdict}"] == 1

@@ -216,7 +216,7 @@ def test_spin_takes_answers_of_the_seeds(tmp_path):
 
 
 def test_an_engine_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'judge' that is not among engines; .*other"):
+    with pytest.raises(ValueError, match=r"'judge' that is not among engines; .*other"):
         config(tmp_path, engines={"other": LocalModel(model="m")})
 
 
@@ -238,7 +238,7 @@ def test_a_config_tells_models_from_recorded_outputs(tmp_path):
     assert found.popalign is not None
     assert found.popalign.gaps("parameters")[0].gap == pytest.approx(34 / 6)
     path.write_text(path.read_text().replace("recorded", "recorder"))
-    with pytest.raises(ValueError, match="engines.big"):
+    with pytest.raises(ValueError, match=r"engines\.big"):
         configs.load(RunConfig, path)
 
 
@@ -373,9 +373,12 @@ def test_larger_models_follow_more_instructions(
 
 def test_ranked_outputs_of_real_models_become_pairs(shared_data, tmp_path):
     """Four of the models of Self-Instruct's evaluation in the order of their ranking,
-    two ranks apart at least; 252 prompts, of which those without an input are taken."""
+    two ranks apart at least; 252 prompts. Many answers have fewer than five words."""
     folder = shared_data / "self_instruct" / "predictions"
-    ranking = ("text-davinci-003", "text-davinci-001", "davinci-superni-ft", "davinci")
+    ranking = (
+        *("text-davinci-003", "text-davinci-001"),
+        *("davinci-self-instruct", "davinci-superni-ft"),
+    )
     prompts = set()
     with gzip.open(folder / f"{ranking[0]}.jsonl.gz", "rt", encoding="utf-8") as file:
         for line in file:
@@ -407,7 +410,7 @@ def test_ranked_outputs_of_real_models_become_pairs(shared_data, tmp_path):
     assert "not_recorded" not in report["rejected"]
     examples = records.read_examples(tmp_path / "data")
     tasks, _ = split_tasks(ranked)
-    assert len(tasks["train"]) * 0.4 < len(examples) == report["pairs"]
+    assert len(tasks["train"]) * 0.3 < len(examples) == report["pairs"]
     pairs = Counter(
         (e.proof["gap"]["better"], e.proof["gap"]["worse"]) for e in examples
     )
