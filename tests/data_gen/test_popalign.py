@@ -11,8 +11,15 @@ from data_gen.engines import Generate
 from data_gen.engines.scripted import ScriptedEngine
 from data_gen.records import Message
 from data_gen.seeds import Seed
-from data_gen.strategies import Context, Identity, drive, popalign
-from data_gen.strategies.popalign import ModelContrast, PopAlign, audit, wording
+from data_gen.strategies import Context, Identity, Lineage, Trail, drive, popalign
+from data_gen.strategies.popalign import (
+    ModelContrast,
+    PopAlign,
+    audit,
+    contrasts,
+    wording,
+)
+from data_gen.strategies.popalign.case import Case, Prompt
 
 TASK = Seed("s1", "Describe the sea near the old harbour.", answer="It is a calm bay.")
 GOOD = "The sea by the harbour is grey, cold and calm today."
@@ -351,6 +358,28 @@ def made_all(rule, config):
     return drive(planned, engine), {"": engine}
 
 
+def test_earlier_turns_begin_every_request():
+    """The example's prompt is the conversation, a judge reads all of it."""
+    history = (Message("user", "Hello."), Message("assistant", "Good day."))
+    engine = Watched(sided(GOOD, POOR))
+    context = Context(7, engine.fingerprint, engine.facts)
+    trail = Trail("popalign.prefix", "s1", "train")
+    prompt = Prompt(TASK.text, (), history)
+    case = Case("prefix", TASK, "train", prompt, PopAlign(), context, True, trail)
+
+    def steps():
+        yield from contrasts.prefix(case)
+        return trail.outcome()
+
+    (outcome,) = drive([Lineage("one", 4, steps())], engine).values()
+    (example,) = outcome.examples
+    assert example.prompt == (*history, Message("user", TASK.text))
+    for request in engine.requests:
+        assert request.messages[:2] == history
+        assert TASK.text in request.messages[2].content
+    assert prompt.whole == f"user: Hello.\n\nassistant: Good day.\n\n{TASK.text}"
+
+
 def test_a_judge_is_asked_in_both_orders():
     """It prefers the longer reply, wherever that stands: GOOD has 52 characters, POOR
     43. The reply that is asked about second time stands second."""
@@ -419,6 +448,16 @@ def test_a_reward_measures():
     assert outcome.stages["popalign.prefix", 0, "reward_won"] == 1
     with pytest.raises(ValueError, match=r"run\(config, reward=\.\.\.\)"):
         made(sided(GOOD, POOR), config)
+
+
+@pytest.mark.parametrize("given", [[float("nan"), 1.0], [1.0]])
+def test_a_reward_that_is_no_number_is_refused(given):
+    class Broken(Length):
+        def __call__(self, prompt, answers):
+            return given
+
+    with pytest.raises(ValueError, match="'length/1' must give one finite number"):
+        made(sided(GOOD, POOR), only("prefix", oracle="reward"), reward=Broken())
 
 
 def test_rlaif_takes_its_label_from_the_judge():

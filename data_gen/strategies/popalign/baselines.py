@@ -32,7 +32,7 @@ def context_distillation(case: Case) -> Contrast:
 def rlaif(case: Case) -> Contrast:
     """RLAIF (Bai et al. 2022, arXiv:2212.08073): two samples, a judge says which is
     preferred; where its choice follows the order it says nothing."""
-    side = Side(case.prompt.messages)
+    side = Side(case.prompt.bare)
     found = yield from case.answers({"first": side, "second": side})
     if len(found) < 2:
         return
@@ -47,7 +47,7 @@ def rlaif(case: Case) -> Contrast:
 def best_of_n(case: Case) -> Contrast:
     """The best and the worst of n samples, as verifiers, a reward or a judge order
     them. The judge compares all pairs; points are wins minus losses."""
-    side = Side(case.prompt.messages)
+    side = Side(case.prompt.bare)
     request = case.request("samples", side, case.config.samples)
     (samples,) = yield (request,)
     answers: list[Answer] = []
@@ -76,7 +76,7 @@ def spin(case: Case) -> Contrast:
         case.trail.drop(0, "target", "no_target")
         return
     given = Found(Answer(case.task.answer, "given"), None)
-    side = Side(case.prompt.messages)
+    side = Side(case.prompt.bare)
     found = yield from case.answers({"worse": side}, taken=[case.task.answer])
     if found:
         case.trail.count(0, "answered")
@@ -122,7 +122,7 @@ def _points(case: Case, answers: list[Answer]):
     if case.prompt.asked:
         return [_verified(judged(answer, case.prompt.asked)) for answer in answers]
     if config.oracle == "reward" and context.reward is not None:
-        return [float(score) for score in context.reward(case.prompt.messages, texts)]
+        return oracle.scores(context.reward, case.prompt.messages, texts)
     points = [0.0] * len(answers)
     for first, second in itertools.combinations(range(len(answers)), 2):
         step = f"tournament/{first}/{second}"

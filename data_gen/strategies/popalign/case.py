@@ -27,19 +27,34 @@ _DRAWS = 4  # parameters tried of a constraint type before the next type
 
 
 class Prompt(NamedTuple):
-    """What is asked, and the constraints that stand in it."""
+    """What is asked last, the constraints that stand in it, and the turns before it,
+    which every request begins with."""
 
     text: str
     asked: tuple[Constraint, ...] = ()
+    history: tuple[Message, ...] = ()
+
+    @property
+    def bare(self) -> tuple[Message, ...]:
+        """The last turn as it is asked where nothing is added."""
+        return (Message("user", self.text),)
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return (Message("user", self.text),)
+        """The prompt of the example."""
+        return (*self.history, *self.bare)
+
+    @property
+    def whole(self) -> str:
+        """All of it as one text, for a judge."""
+        turns = [f"{turn.role}: {turn.content}" for turn in self.history]
+        return "\n\n".join([*turns, self.text])
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one of the two answers is asked with, and how it is read.
+    """What one of the two answers is asked with after the prompt's history, and how it
+    is read.
 
     `is_told` says that the request says which side it is (so an answer must not),
     `is_elicited` that the answer stands behind a label, `is_refined` that it is a
@@ -92,8 +107,9 @@ class Case:
             max_new_tokens=config.max_new_tokens
             + config.thought_tokens * side.is_elicited,
         )
+        messages = (*self.prompt.history, *side.messages)
         asked = context.ask(
-            self.lineage, step, side.messages, n, settings, engine=side.engine
+            self.lineage, step, messages, n, settings, engine=side.engine
         )
         seed = draw(context.seed, NAME, self.task.id, step)
         return replace(asked, seed=seed) if config.temperature else asked
@@ -117,7 +133,7 @@ class Case:
         _, facts = context.identity(side.engine)
         ids = sample.token_ids
         # Ids of another tokenizer, or of a text with its thought, are not this text's.
-        is_own = facts["template"] == context.facts["template"]
+        is_own = facts.get("template") == context.facts.get("template")
         is_whole = is_own and not side.is_elicited
         return Answer(
             text=text,
@@ -197,7 +213,7 @@ class Case:
         return (
             yield from oracle.judge(
                 f"{self.lineage}/{step}",
-                self.prompt.text,
+                self.prompt.whole,
                 better,
                 worse,
                 engine=self.config.judge,

@@ -55,7 +55,7 @@ def leaderboard(case: Case) -> Contrast:
 
 def refine(case: Case) -> Contrast:
     """An answer, and what the same model makes of it when asked for a better one."""
-    draft = yield from case.answers({"worse": Side(case.prompt.messages)})
+    draft = yield from case.answers({"worse": Side(case.prompt.bare)})
     if not draft:
         return
     worse = draft["worse"]
@@ -103,7 +103,7 @@ def _models(case: Case) -> Contrast:
     """Two engines that are far enough apart, drawn by hash; the same bare prompt."""
     gaps = case.config.gaps(case.name)
     gap = gaps[draw(case.context.seed, case.name, case.task.id) % len(gaps)]
-    messages = case.prompt.messages
+    messages = case.prompt.bare
     return _pair(case, Side(messages, gap.better), Side(messages, gap.worse), gap)
 
 

@@ -87,8 +87,8 @@ def verify(asked: Sequence[Constraint], better: str, worse: str) -> Comparison:
     no verdict in doubt. The facts are those of `proof.prove`."""
     proof = prove(asked, better, [worse])
     facts = {name: proof[name] for name in ("verifiers", "chosen", "negatives")}
-    scores = map(_met, (facts["chosen"], facts["negatives"][0]["checks"]))
-    return Comparison("verifiers", order(*scores), facts)
+    met = map(_met, (facts["chosen"], facts["negatives"][0]["checks"]))
+    return Comparison("verifiers", order(*met), facts)
 
 
 def proves(comparison: Comparison) -> bool:
@@ -108,9 +108,26 @@ def reward(
     score: Reward, prompt: Sequence[Message], better: str, worse: str
 ) -> Comparison:
     """A reward: won where `better` scores higher."""
-    high, low = (round(float(value), 6) for value in score(prompt, [better, worse]))
+    high, low = scores(score, prompt, [better, worse])
     facts = {"rewards": [high, low], "reward": score.fingerprint}
     return Comparison("reward", order(high, low), facts)
+
+
+def scores(
+    score: Reward, prompt: Sequence[Message], answers: Sequence[str]
+) -> list[float]:
+    """One number per answer, rounded to six digits.
+
+    Raises:
+      ValueError: the reward gave another count, or something that is no number.
+    """
+    found = [round(float(value), 6) for value in score(prompt, answers)]
+    if len(found) != len(answers) or not all(map(math.isfinite, found)):
+        raise ValueError(
+            f"the reward {score.fingerprint!r} must give one finite number per answer; "
+            f"it gave {found} for {len(answers)} answers"
+        )
+    return found
 
 
 def judge(
