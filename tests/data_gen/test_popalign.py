@@ -575,7 +575,7 @@ def test_weights_are_those_of_the_contrast():
         ({"contrasts": ("prefix", "prefix")}, "given twice"),
         ({"baselines": ("dpo",)}, "no 'dpo'; expected some of rlcd"),
         ({"weights": {"parameters": 1.0}}, "weights: there is no 'parameters'"),
-        ({"weights": {"prefix": -1.0}}, r"weights\.prefix must be at least 0"),
+        ({"weights": {"prefix": -1.0}}, r"weights\.prefix must be above 0"),
         ({"variant": "harmless"}, "variant must be one of general, hh"),
         ({"contrasts": ("leaderboard",)}, "leaderboard needs its engines"),
         ({"leaderboard": LADDER}, "leaderboard is given, but is not among contrasts"),

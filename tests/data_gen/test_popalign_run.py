@@ -346,31 +346,6 @@ def test_accuracy_counts_decided_pairs():
         accuracy(["win"])
 
 
-@pytest.mark.parametrize(
-    ("better", "worse", "share", "share_of_all"),
-    [("32B", "0.5B", 0.965, 0.960), ("7B", "1.5B", 0.908, 0.922)],
-)
-def test_larger_models_follow_more_instructions(
-    shared_data, better, worse, share, share_of_all
-):
-    """Contrast accuracy of recorded answers to IFEval's prompts, by the verdicts that
-    came with them; for measuring only. Counted are the instructions followed (359 won
-    and 13 lost; 246 and 25), or whether all are (312 and 13; 212 and 18)."""
-
-    def followed(size):
-        folder = shared_data / "m_ifeval" / "results_strict"
-        path = folder / f"Qwen__Qwen2.5-{size}-Instruct-GPTQ-Int4.jsonl.gz"
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        return {row["prompt"]: row["follow_instruction_list"] for row in rows}
-
-    first, second = followed(better), followed(worse)
-    for score, expected in ((sum, share), (all, share_of_all)):
-        found = accuracy(order(score(first[p]), score(second[p])) for p in first)
-        assert found.accuracy == pytest.approx(expected, abs=5e-4)
-        assert sum(found[:4]) == 541
-
-
 def test_ranked_outputs_of_real_models_become_pairs(shared_data, tmp_path):
     """Four of the models of Self-Instruct's evaluation in the order of their ranking,
     two ranks apart at least; 252 prompts. Many answers have fewer than five words."""

@@ -147,8 +147,11 @@ class PopAlign:
             raise ValueError("popalign: name at least one of contrasts or baselines")
         _check_names("weights", tuple(self.weights), self.names)
         for name, weight in self.weights.items():
-            if weight < 0:
-                raise ValueError(f"weights.{name} must be at least 0, got {weight}")
+            if weight <= 0:
+                raise ValueError(
+                    f"weights.{name} must be above 0, got {weight}; to leave it out, "
+                    "leave it out of contrasts or baselines"
+                )
         for name, allowed in (
             ("variant", VARIANTS),
             ("oracle", ORACLES),
