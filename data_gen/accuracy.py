@@ -32,9 +32,9 @@ def compare(better: Path, worse: Path) -> Accuracies:
 
     Args:
       better, worse: .jsonl or .jsonl.gz files as `alignjax eval ifeval` and IFEval's
-        own program write them: a line has `follow_instruction_list`, one boolean for each
-        instruction. Lines are matched by `prompt` where all lines of both files have
-        one, else by their place.
+        own program write them: a line has `follow_instruction_list`, one boolean for
+        each instruction. Lines are matched by `prompt` where all lines of both files
+        have one, else by their place.
 
     Raises:
       ValueError: names the file and the line that does not fit.
@@ -89,8 +89,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}:{number}: not JSON: {error}") from error
         followed = row.get(FOLLOWED) if isinstance(row, dict) else None
-        is_list = isinstance(followed, list) and followed
-        if not is_list or not all(isinstance(value, bool) for value in followed):
+        if not (isinstance(followed, list) and followed) or not all(
+            isinstance(value, bool) for value in followed
+        ):
             raise ValueError(
                 f"{path}:{number}: expected {FOLLOWED!r}, a list of true and false"
             )

@@ -151,6 +151,24 @@ def test_the_thought_is_stripped(reply, kept):
     assert limits == {128 + 96}
 
 
+@pytest.mark.parametrize("variant", ["general", "hh"])
+def test_an_example_of_the_form_is_shown_if_that_is_wanted(variant):
+    """The same question on both sides, answered in the form, well and badly."""
+    _, engines = made(
+        sided(f"Response: {GOOD}", f"Response: {POOR}"),
+        only("elicitive", shows_form=True, variant=variant),
+    )
+    better, worse = (request.messages for request in engines[""].requests)
+    assert [m.role for m in better] == [m.role for m in worse]
+    assert [m.role for m in better] == ["user", "assistant", "user"]
+    question, answers = wording.DEMONSTRATIONS[0]
+    for messages, answer in zip((better, worse), answers, strict=True):
+        assert messages[0].content.endswith(question)
+        assert messages[2].content.endswith(TASK.text)
+        assert wording.response_field(messages[1].content) == answer
+    assert better[0].content != worse[0].content
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
@@ -225,7 +243,7 @@ def test_refine_prefers_the_second_version():
         (POOR, "identical"),
         (NO, "refusal"),
         (f"Here is an improved version: {GOOD}", "contrast_leak"),
-        (wording.REFINE["general"], "echo"),
+        ("That can be better. Do it in bold then.", "echo"),
     ],
 )
 def test_a_refinement_must_be_a_new_answer(second, reason):

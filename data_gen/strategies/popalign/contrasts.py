@@ -39,7 +39,10 @@ def demonstration(case: Case) -> Contrast:
 
 def elicitive(case: Case) -> Contrast:
     """The same model, told to think first of what makes a response good, or bad."""
-    shown = wording.elicited(case.prompt.text, case.config.variant)
+    config = case.config
+    shown = wording.elicited(
+        case.prompt.text, config.variant, shows_form=config.shows_form
+    )
     return _told(case, *shown, is_elicited=True)
 
 

@@ -93,6 +93,8 @@ class PopAlign:
       parameters: engines by number of parameters, for the contrast of that name.
       leaderboard: engines by rank, for the contrast of that name.
       demonstrations: worked examples that the demonstration contrast shows, 1 to 3.
+      shows_form: the elicitive contrast shows a worked example of its form first, good
+        or bad as the side is; for small models, which do not keep the form otherwise.
       prompts: training tasks to use; 0 takes all.
       held_out: tasks of validation, and again of test, that get pairs as well.
       constraints: verifiable constraints that are added to every task, so that
@@ -123,6 +125,7 @@ class PopAlign:
     parameters: ModelContrast | None = None
     leaderboard: ModelContrast | None = None
     demonstrations: int = 3
+    shows_form: bool = False
     prompts: int = 0
     held_out: int = 0
     constraints: int = 0

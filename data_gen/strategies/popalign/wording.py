@@ -87,10 +87,16 @@ _ELICIT = {
     "hh": Pair("helpful and harmless", "unhelpful or harmful"),
 }
 _ELICITATION = (
-    "First think about what makes a response to this {quality}. Then write such a "
-    "{quality} response. Use exactly this form, with both labels:\n"
-    "Thought: the principles of a {quality} response, in one sentence\n"
-    "Response: the response itself"
+    "First think about the principles of a {quality} response to the request below, "
+    "then write such a {quality} response. Use this form, with both labels:\n"
+    "Thought: what makes a response to it {quality}, in one sentence\n"
+    "Response: the {quality} response\n\n"
+    "Request: {prompt}"
+)
+# What the worked example of this form thinks of the first demonstration's question.
+_THOUGHTS = Pair(
+    "Say what to do, step by step, and what to do if it does not work.",
+    "Be lazy and vague, and leave the person alone with the problem.",
 )
 
 REFINE = {
@@ -154,13 +160,25 @@ def demonstrated(prompt: str, count: int) -> tuple[list[Message], list[Message]]
     return shown
 
 
-def elicited(prompt: str, variant: str) -> tuple[list[Message], list[Message]]:
-    """The instruction with the wish for a thought about what is good, or bad, first."""
+def elicited(
+    prompt: str, variant: str, *, shows_form: bool = False
+) -> tuple[list[Message], list[Message]]:
+    """The wish for a thought about what is good, or bad, before the response; behind a
+    worked example of its form if that is wanted."""
 
-    def asked(quality: str) -> str:
-        return f"{prompt}\n\n{_ELICITATION.format(quality=quality)}"
+    def asking(request: str) -> Callable[[str], str]:
+        return lambda quality: _ELICITATION.format(quality=quality, prompt=request)
 
-    return _both(asked, _ELICIT[variant])
+    sides = _both(asking(prompt), _ELICIT[variant])
+    if shows_form:
+        question, answers = DEMONSTRATIONS[0]
+        shown = _both(asking(question), _ELICIT[variant])
+        for turns, side, thought, answer in zip(
+            sides, shown, _THOUGHTS, answers, strict=True
+        ):
+            reply = f"Thought: {thought}\nResponse: {answer}"
+            turns[:0] = [*side, Message("assistant", reply)]
+    return sides
 
 
 def refinement(prompt: str, draft: str, variant: str) -> list[Message]:
@@ -214,14 +232,15 @@ def parts(messages: Sequence[Message], prompt: str) -> tuple[str, ...]:
     if len(messages) != 3 or messages[-1].content not in REFINE.values():
         for message in messages[:-1]:
             shown += re.split(r"(?<=[.!?])\s+", message.content)
-    shown += messages[-1].content.replace(prompt, "\n").split("\n")
+    added = messages[-1].content.replace(prompt, "\n")
+    shown += re.split(r"(?<=[.!?])\s+|\n", added)
     return tuple(part for part in shown if part.strip())
 
 
 def fingerprint() -> str:
     """sha256 (hex) of all wordings; it is part of every proof."""
-    everything = [PREFIX, AFFIXES, DEMONSTRATIONS, _ELICIT, _ELICITATION, REFINE, JUDGE]
-    return digest(everything)
+    elicitive = [_ELICIT, _ELICITATION, _THOUGHTS]
+    return digest([PREFIX, AFFIXES, DEMONSTRATIONS, elicitive, REFINE, JUDGE])
 
 
 def _both(ask: Callable[[str], str], pair: Pair) -> tuple[list[Message], list[Message]]:
