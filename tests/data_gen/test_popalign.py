@@ -175,6 +175,7 @@ def test_an_example_of_the_form_is_shown_if_that_is_wanted(variant):
         (GOOD, "no_response_field"),
         ("Thought: Be clear and good.\nResponse:", "no_response_field"),
         (f"Response: {GOOD}\nThought: That was clear.", "marker_leak"),
+        (f"Response: {GOOD}\n\nRequest: And now?", "marker_leak"),
         (f"Response: A good response is this. {GOOD}", "contrast_leak"),
         (f"Thought: a\nResponse: {NO}", "refusal"),
     ],

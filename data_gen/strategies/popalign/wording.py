@@ -90,7 +90,7 @@ _ELICITATION = (
     "First think about the principles of a {quality} response to the request below, "
     "then write such a {quality} response. Use this form, with both labels:\n"
     "Thought: what makes a response to it {quality}, in one sentence\n"
-    "Response: the {quality} response\n\n"
+    "Response: the reply itself\n\n"
     "Request: {prompt}"
 )
 # What the worked example of this form thinks of the first demonstration's question.
@@ -118,6 +118,7 @@ JUDGE = {
 
 _LABEL = r"^[ \t*_#>]*{name}[ \t*_]*:[ \t]*(?:\*\*|__)?[ \t]*"
 _THOUGHT = re.compile(_LABEL.format(name="thoughts?"), re.IGNORECASE | re.MULTILINE)
+_REQUEST = re.compile(_LABEL.format(name="request"), re.IGNORECASE | re.MULTILINE)
 _RESPONSE = re.compile(_LABEL.format(name="response"), re.IGNORECASE | re.MULTILINE)
 # Words of the prompts above, which say which side an answer is of.
 _SIDE = re.compile(
@@ -219,7 +220,7 @@ def leak(text: str, *, is_refined: bool = False) -> str | None:
     """ "marker_leak" where an answer still holds a label of the elicitive form,
     "contrast_leak" where it uses the words that tell the two sides apart, or, after a
     refinement, where it speaks of another version."""
-    if _THOUGHT.search(text) or _RESPONSE.search(text):
+    if any(label.search(text) for label in (_THOUGHT, _RESPONSE, _REQUEST)):
         return "marker_leak"
     is_told = _SIDE.search(text) or (is_refined and _REVISION.search(text))
     return "contrast_leak" if is_told else None
