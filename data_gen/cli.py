@@ -113,6 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(command=_report)
     report.add_argument("folder", metavar="DIR", help="dataset folder")
+
+    accuracy = commands.add_parser(
+        "accuracy",
+        help="how often one file of judged answers is better than another",
+        description="Compare two files of verdicts (JSONL with "
+        "follow_instruction_list) prompt by prompt: wins over wins plus losses.",
+    )
+    accuracy.set_defaults(command=_accuracy)
+    accuracy.add_argument("better", metavar="BETTER", help="of the model preferred")
+    accuracy.add_argument("worse", metavar="WORSE", help="of the other model")
     return parser
 
 
@@ -193,6 +203,20 @@ def _report(arguments: argparse.Namespace) -> int:
             f"{path}: no such file; run `data-gen run CONFIG` to the end first"
         )
     summary.show(json.loads(path.read_text()), Console())
+    return 0
+
+
+def _accuracy(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from data_gen.accuracy import compare
+
+    found = compare(Path(arguments.better), Path(arguments.worse))
+    for name, row in (("number followed", found.number), ("all followed", found.all)):
+        share = "-"
+        if row.accuracy is not None:
+            share = f"{row.accuracy:.3f} ({row.low:.3f} to {row.high:.3f})"
+        print(f"{name}: {row.won} won, {row.lost} lost, {row.tied} tied: {share}")
     return 0
 
 

@@ -82,11 +82,11 @@ def answer(
 
 
 def unfinished(finish_reason: str) -> str | None:
-    """Ran into max_new_tokens, the prompt left no room in the context, or the server
-    gave no answer to this request."""
+    """Ran into max_new_tokens, the prompt left no room in the context, the server gave
+    no answer to this request, or nothing is recorded for it."""
     reasons = {"stop": None, "length": "truncated", "context": "no_room"}
     reasons |= {"filtered": "content_filter", "refused": "server_refused"}
-    reasons |= {"other": "unknown_finish"}
+    reasons |= {"other": "unknown_finish", "missing": "not_recorded"}
     return reasons[finish_reason]
 
 

@@ -28,14 +28,17 @@ from data_gen.strategies import (
     Identity,
     Lineage,
     Outcome,
+    Reward,
     Stages,
     Tick,
     draw,
     drive,
     ecd,
+    popalign,
     self_contrast,
 )
 from data_gen.strategies.ecd import ECD
+from data_gen.strategies.popalign import PopAlign
 from data_gen.strategies.self_contrast import SelfContrast
 
 Tasks = dict[str, list[Seed]]  # by split
@@ -76,7 +79,7 @@ class RunConfig:
       engine: how the model is run; with `kind: openai` a server runs it, and `model` is
         its name there.
       engines: further ones by the names that strategies give them, each with its
-        `kind`: flax (another local model) or openai (a server).
+        `kind`: flax (another local model), openai (a server) or recorded (a file).
       near_duplicate: a training task is dropped if its words are at least this similar
         (Jaccard) to those of a held-out task, in (0, 1].
     """
@@ -95,14 +98,22 @@ class RunConfig:
     gates: Gates = field(default_factory=Gates)
     ecd: ECD | None = None
     self_contrast: SelfContrast | None = None
+    popalign: PopAlign | None = None
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        if not (self.ecd or self.self_contrast or self.evaluation):
+        if not (self.ecd or self.self_contrast or self.popalign or self.evaluation):
             raise ValueError(
-                "nothing to do: give at least one of ecd, self_contrast, evaluation "
-                "(`ecd: {}` takes its defaults)"
+                "nothing to do: give at least one of ecd, self_contrast, popalign, "
+                "evaluation (`ecd: {}` takes its defaults)"
             )
+        if self.popalign:
+            for name in self.popalign.engines:
+                if name not in self.engines:
+                    raise ValueError(
+                        f"popalign asks an engine {name!r} that is not among engines; "
+                        f"there are: {', '.join(self.engines) or 'none'}"
+                    )
         if self.self_contrast and not self.embedder:
             raise ValueError(
                 "self_contrast needs an embedder: the folder of a sentence encoder"
@@ -128,6 +139,7 @@ def run(
     engine: Engine | None = None,
     engines: Mapping[str, Engine] | None = None,
     embedder: Embedder | None = None,
+    reward: Reward | None = None,
     is_fresh: bool = False,
     environment: Mapping[str, str] | None = None,
     locate: Callable[[str], Path] = Path,
@@ -143,6 +155,7 @@ def run(
       engine: instead of the configured default one.
       engines: instead of the configured named ones.
       embedder: instead of the configured one.
+      reward: what PopAlign's `oracle: reward` asks.
       is_fresh: take over a folder that holds another configuration's run. Its samples
         stay and are reused where they fit; its exported files are replaced.
       environment: variables that hold the API keys of servers.
@@ -182,6 +195,8 @@ def run(
         if named:
             prints = {name: other.fingerprint for name, other in named.items()}
             inputs["engine_fingerprints"] = prints
+        if reward is not None:
+            inputs["reward_fingerprint"] = reward.fingerprint
         claim.take(out, settings, inputs, is_fresh=is_fresh, say=say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
@@ -200,6 +215,7 @@ def run(
                 name: Identity(other.fingerprint, other.facts)
                 for name, other in named.items()
             },
+            reward=reward,
         )
         lineages = plan(tasks, config, context)
         counts = ", ".join(f"{len(tasks[split])} {split}" for split in tasks)
@@ -263,7 +279,8 @@ def split_tasks(config: RunConfig) -> tuple[Tasks, list[Rejected]]:
     for seed in loaded:
         if seed.id not in repeated:
             tasks[split[seed.id]].append(seed)
-    if (config.ecd or config.self_contrast) and not tasks["train"]:
+    has_strategy = config.ecd or config.self_contrast or config.popalign
+    if has_strategy and not tasks["train"]:
         raise ValueError(
             f"none of the {len(loaded)} seeds of {config.seeds} is a training task; "
             "give more seeds, a larger limit, or a larger splits.train"
@@ -275,18 +292,16 @@ def plan(tasks: Tasks, config: RunConfig, context: Context) -> list[Lineage]:
     """All lineages of a run, none started."""
     lineages = []
     if config.ecd:
-        own = _seeded(tasks["train"], config.seed, ecd.NAME)
-        own = own[: config.ecd.prompts or None]
-        chosen = [(task, "train") for task in own]
-        for split in ("validation", "test"):
-            own = _seeded(tasks[split], config.seed, f"ecd/{split}")
-            chosen += [(task, split) for task in own[: config.ecd.held_out]]
+        chosen = _chosen(tasks, config.seed, ecd.NAME, config.ecd)
         lineages += ecd.plan(chosen, config.ecd, context)
     if config.self_contrast:
         own = _seeded(tasks["train"], config.seed, self_contrast.NAME)
         own = own[: config.self_contrast.prompts or None]
         chosen = [(task, "train") for task in own]
         lineages += self_contrast.plan(chosen, config.self_contrast, context)
+    if config.popalign:
+        chosen = _chosen(tasks, config.seed, popalign.NAME, config.popalign)
+        lineages += popalign.plan(chosen, config.popalign, context)
     return lineages
 
 
@@ -305,9 +320,27 @@ def gate(
         gone = {item.detail for item in dropped}
         examples = [example for example in examples if example.id not in gone]
         rejected += dropped
+    if config.popalign:
+        own = [e for e in examples if e.strategy in popalign.STRATEGIES.values()]
+        dropped = popalign.surplus(own, config.popalign.total)
+        gone = {item.detail for item in dropped}
+        examples = [example for example in examples if example.id not in gone]
+        rejected += dropped
     for example in examples:
         stages[example.strategy, example.round, "exported"] += 1
     return examples, rejected, stages
+
+
+def _chosen(
+    tasks: Tasks, seed: int, name: str, config: ECD | PopAlign
+) -> list[tuple[Seed, str]]:
+    """The tasks of a strategy: `prompts` training ones, `held_out` of the others."""
+    own = _seeded(tasks["train"], seed, name)[: config.prompts or None]
+    chosen = [(task, "train") for task in own]
+    for split in ("validation", "test"):
+        own = _seeded(tasks[split], seed, f"{name}/{split}")[: config.held_out]
+        chosen += [(task, split) for task in own]
+    return chosen
 
 
 def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from data_gen.records import Example, Rejected
 from data_gen.store import Usage
-from data_gen.strategies import Stages, ecd, self_contrast
+from data_gen.strategies import Stages, ecd, popalign, self_contrast
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_STAGES = {ecd.NAME: ecd.STAGES, self_contrast.NAME: self_contrast.STAGES}
+_STAGES = {
+    ecd.NAME: ecd.STAGES,
+    self_contrast.NAME: self_contrast.STAGES,
+    **dict.fromkeys(popalign.STRATEGIES.values(), popalign.STAGES),
+}
 
 
 def build(
@@ -69,6 +73,7 @@ def build(
             "rejected_words": [len(n.text.split()) for n in negatives],
         },
         "cosines": _cosines(contrasts),
+        "contrast_accuracy": popalign.measured(stages),
         "samples": int(effort["samples"]),
         "tokens": int(effort["tokens"]),
         "tokens_per_s": effort["tokens"] / wall_s if wall_s else 0.0,
@@ -99,6 +104,8 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     for field, title in titles.items():
         if any(report[field].values()):
             console.print(_counts(title, report[field]))
+    if report.get("contrast_accuracy"):
+        console.print(_accuracies(report["contrast_accuracy"]))
     words = report["lengths"]
     console.print(
         f"{report['pairs']} pairs with {report['negatives']} negatives, "
@@ -156,6 +163,26 @@ def _counts(title: str, counts: Mapping[str, int]) -> Any:
     table.add_column("count", justify="right")
     for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         table.add_row(name, str(count))
+    return table
+
+
+def _accuracies(rows: Sequence[Mapping[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title="How often the preferred answer is the better one", title_justify="left"
+    )
+    for name in ("strategy", "oracle"):
+        table.add_column(name)
+    for name in ("won", "lost", "tied", "undecided", "accuracy, 95 % interval"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        share = "-"
+        if row["accuracy"] is not None:
+            share = f"{row['accuracy']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        oracle = f"{row['oracle']} (weak)" if row["is_weak"] else row["oracle"]
+        counts = (str(row[name]) for name in ("won", "lost", "tied", "undecided"))
+        table.add_row(row["strategy"], oracle, *counts, share)
     return table
 
 

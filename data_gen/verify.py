@@ -22,7 +22,8 @@ from data_gen.prompts import stated
 from data_gen.proof import flaws, prove
 from data_gen.records import Example
 from data_gen.seeds import normalise
-from data_gen.strategies import ecd, self_contrast
+from data_gen.strategies import ecd, popalign, self_contrast
+from data_gen.strategies.popalign import audit
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def verify(folder: Path) -> Verification:
     notes: set[str] = set()
     for example in examples:
         failures += [f"example {example.id}: {line}" for line in _negatives(example)]
-        check = {ecd.NAME: _ecd, self_contrast.NAME: _self_contrast}[example.strategy]
+        check = _CHECKS[example.strategy]
         failures += [f"example {example.id}: {line}" for line in check(example)]
         notes |= set(_changed_verifiers(example))
     for prompt in prompts:
@@ -115,7 +116,8 @@ def _files(folder: Path, files: dict) -> Iterator[str]:
 
 
 def _negatives(example: Example) -> Iterator[str]:
-    if not example.negatives:
+    is_for_sft = example.strategy == popalign.STRATEGIES["context_distillation"]
+    if not example.negatives and not is_for_sft:
         yield "has no negative"
     ranks = [negative.rank for negative in example.negatives]
     if ranks != list(range(len(ranks))):
@@ -166,8 +168,19 @@ def _self_contrast(example: Example) -> Iterator[str]:
             yield f"negative {negative.rank}: cosine {negative.cosine}, proof {known}"
 
 
+_CHECKS = {
+    ecd.NAME: _ecd,
+    self_contrast.NAME: _self_contrast,
+    **dict.fromkeys(popalign.STRATEGIES.values(), audit.flaws),
+}
+
+
 def _changed_verifiers(example: Example) -> Iterator[str]:
-    for name, fingerprint in example.proof.get("verifiers", {}).items():
+    proof = example.proof
+    used = {**proof.get("verifiers", {})}
+    for part in ("oracle", "label"):
+        used |= proof.get(part, {}).get("verifiers", {})
+    for name, fingerprint in used.items():
         now = constraints.fingerprint(name) if name in constraints.TYPES else "gone"
         if now != fingerprint:
             yield f"verifier {name} was {fingerprint}, is now {now}"

@@ -82,7 +82,8 @@ class Generation:
     `finish_reason` is "stop", "length" (ran into max_new_tokens) or "context" (the
     prompt leaves no room, nothing was sampled); from a server also "filtered" (its
     content filter), "refused" (it does not take this request) or "other" (it ended in
-    a way that is not known here). `sum_logprob` is in nats, None where nobody told it;
+    a way that is not known here), from recorded outputs "missing" (they hold none for
+    this prompt). `sum_logprob` is in nats, None where nobody told it;
     `token_ids` are empty there.
     """
 

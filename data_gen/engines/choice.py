@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_gen.engines import Engine, address, chat, secret
+from data_gen.engines.recorded import Recorded, RecordedEngine
 from data_gen.records import canonical
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -106,7 +107,7 @@ class OpenAIServer:
             raise ValueError(f"extra is no JSON: {error}") from None
 
 
-EngineChoice = LocalModel | OpenAIServer
+EngineChoice = LocalModel | OpenAIServer | Recorded
 
 
 def check(engines: Mapping[str, EngineChoice]) -> None:
@@ -121,7 +122,7 @@ def check(engines: Mapping[str, EngineChoice]) -> None:
                 f"engines: {name!r} cannot be an engine's name; take letters, digits "
                 "and _ . - (but not `default`)"
             )
-        if not choice.model:
+        if not choice.model and not isinstance(choice, Recorded):
             raise ValueError(f"engines.{name}: give the name of its `model`")
 
 
@@ -171,6 +172,8 @@ def make_all(
             from data_gen.engines.openai import OpenAIEngine
 
             made[name] = OpenAIEngine(choice, keys[name], name=name, say=say)
+        elif isinstance(choice, Recorded):
+            made[name] = RecordedEngine(choice)
         else:
             from data_gen.engines.flax import FlaxEngine
 

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from data_gen.embed import Embedder
 from data_gen.engines import (
@@ -38,10 +38,22 @@ class Identity(NamedTuple):
     facts: Mapping[str, str]
 
 
+class Reward(Protocol):
+    """Scores answers to one prompt, higher is better; a function of its arguments and
+    of what `fingerprint` names."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __call__(
+        self, prompt: Sequence[Message], answers: Sequence[str]
+    ) -> Sequence[float]: ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What all lineages of a run share: a seed, the default engine, gates, an embedder,
-    and the named engines."""
+    the named engines and a reward."""
 
     seed: int
     engine: str  # fingerprint
@@ -49,6 +61,7 @@ class Context:
     gates: Gates = field(default_factory=Gates)
     embed: Embedder | None = None
     engines: Mapping[str, Identity] = field(default_factory=dict)
+    reward: Reward | None = None
 
     def identity(self, name: str) -> Identity:
         """Of the engine with this name; "" is the default one.

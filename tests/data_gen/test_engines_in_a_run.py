@@ -288,7 +288,7 @@ SERVER = "engines: {strong: {kind: openai, model: m, base_url: 'https://x.exampl
         ("engines: {strong: {model: m}}", "engines.strong: needs the field kind"),
         (
             "engines: {a: {kind: llama, model: m}}",
-            "'flax' or 'openai', got str 'llama'",
+            "'flax' or 'openai' or 'recorded', got",
         ),
         ("engines: {a: {kind: flax}}", "LocalModel needs the field model"),
         (
