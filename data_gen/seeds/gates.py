@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from data_gen.seeds.overlap import FAR
 from data_gen.seeds.seed import Seed, bad_character
 
 
@@ -22,8 +23,8 @@ class SeedGates:
     Args:
       max_characters: of the whole prompt, at most.
       near_duplicate: a seed is dropped if its content words are at least this similar
-        (Jaccard) to those of an earlier one, in (0, 1]; 0 drops exact repeats only. Two
-        instances of a task with different labels are never repeats of each other.
+        (Jaccard) to those of an earlier one, in [0.8, 1]; 0 drops exact repeats only.
+        Two instances of a task with different labels are never repeats of each other.
     """
 
     max_characters: int = 8000
@@ -34,10 +35,10 @@ class SeedGates:
             raise ValueError(
                 f"max_characters must be at least 1, got {self.max_characters}"
             )
-        if not 0 <= self.near_duplicate <= 1:
+        if self.near_duplicate and not FAR <= self.near_duplicate <= 1:
             raise ValueError(
-                "near_duplicate must be in (0, 1], or 0 for exact repeats only, got "
-                f"{self.near_duplicate}"
+                f"near_duplicate must be in [{FAR}, 1], or 0 for exact repeats only, "
+                f"got {self.near_duplicate}; less similar seeds are no repeats"
             )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,11 +15,11 @@ from data_gen.seeds import files, hub, plain
 from data_gen.seeds.contamination import Contamination
 from data_gen.seeds.formats import FORMATS, Options, Unusable, detect
 from data_gen.seeds.gates import SeedGates, first_finding
-from data_gen.seeds.overlap import Nearby, content_words
+from data_gen.seeds.overlap import Nearby, seed_words
 from data_gen.seeds.seed import Dropped, Seed, content_id
 
 _BLOCK = 4096  # seeds whose words say which words are rare
-_FEW = 100  # records before a share of bad ones means something
+_MANY = 100  # bad records after which a file that is mostly bad is left
 _TEXT = 2000  # characters of a dropped record that are kept
 
 
@@ -38,7 +38,8 @@ class SeedSource:
       turn: of conversations, which answer is the given one; "" is the format's choice.
       task: of formats whose records do not say it.
       max_bad_share: share of the records that may be unreadable or of another format;
-        they are dropped. 0 makes the first one an error. In [0, 1].
+        they are dropped, and counted where the source ends. 0 makes the first one an
+        error. In [0, 1].
       gates: thresholds of the seed gates.
       decontaminate: files of evaluation sets, in any format; a seed that shares a
         stretch of words with one is dropped.
@@ -96,15 +97,15 @@ def load(source: str | SeedSource, limit: int | None = None) -> Loaded:
         raise ValueError(
             f"seed limit must be at least 1, got {limit}; leave it out to use all seeds"
         )
+    if limit is not None:
+        source = replace(source, limit=min(limit, source.limit or limit))
     seeds: list[Seed] = []
     dropped: list[Dropped] = []
     for item in read(source):
         if isinstance(item, Dropped):
             dropped.append(item)
-            continue
-        seeds.append(item)
-        if len(seeds) == limit:
-            break
+        else:
+            seeds.append(item)
     if not seeds:
         reasons = Counter(item.reason for item in dropped)
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
@@ -128,17 +129,17 @@ def read(source: SeedSource) -> Iterator[Seed | Dropped]:
     if evaluation is not None:
         found = _decontaminated(found, evaluation)
     if source.gates.near_duplicate:
-        found = _dissimilar(found, source.gates.near_duplicate)
-    left = source.limit or None
+        block = min(_BLOCK, source.limit or _BLOCK)
+        found = _dissimilar(found, source.gates.near_duplicate, block)
+    left = source.limit
     for item in found:
         if isinstance(item, Dropped):
             yield item
             continue
         yield item.seed
-        if left is not None:
-            left -= 1
-            if left == 0:
-                return
+        left -= 1
+        if left == 0:
+            return
 
 
 class _Placed(NamedTuple):
@@ -196,7 +197,7 @@ def _converted(source: SeedSource) -> _Stream:
                     f"{first}; mend or remove it, or set max_bad_share to drop such "
                     "records"
                 )
-            if bad > source.max_bad_share * max(count, _FEW):
+            if bad > max(_MANY, count / 2, source.max_bad_share * count):
                 raise ValueError(_too_many(source, bad, count, first))
             yield Dropped(row.place, "format/1", "bad_record", problem[:200])
         for item in found:
@@ -283,17 +284,17 @@ def _decontaminated(stream: _Stream, evaluation: Contamination) -> _Stream:
             yield item
 
 
-def _dissimilar(stream: _Stream, threshold: float) -> _Stream:
-    """Without seeds that are near an earlier one that stays."""
-    head = list(itertools.islice(stream, _BLOCK))
-    words = (content_words(i.seed.whole) for i in head if isinstance(i, _Placed))
+def _dissimilar(stream: _Stream, threshold: float, block: int) -> _Stream:
+    """Without seeds that are near an earlier one that stays. Reads a block ahead."""
+    head = list(itertools.islice(stream, block))
+    words = (seed_words(i.seed) for i in head if isinstance(i, _Placed))
     index = Nearby(threshold, Counter(word for own in words for word in own))
     earlier: list[_Known] = []
     for item in itertools.chain(head, stream):
         if isinstance(item, Dropped):
             yield item
             continue
-        own = content_words(item.seed.whole)
+        own = seed_words(item.seed)
         near = [
             (similarity, -number)
             for number, similarity in index.find(own)
