@@ -159,15 +159,15 @@ def test_an_lfs_pointer_that_was_never_packed_is_known_too(write):
         list(files.rows(write(pointer)))
 
 
-@pytest.mark.parametrize("unit", [b" " * 9999 + b"\n", b"x" * 10_000])
+@pytest.mark.parametrize("unit", [b" " * 99_999 + b"\n", b"x" * 100_000])
 def test_a_gzip_bomb_is_refused_in_little_memory(write, unit):
-    """20 MB of one byte pack to 19 kB: more than 1000 times their size."""
-    path = write(gzip.compress(unit * 2000), "a.jsonl.gz")
+    """20 MB of one byte pack to less than 20 kB: more than 1000 times their size."""
+    path = write(gzip.compress(unit * 200), "a.jsonl.gz")
     assert path.stat().st_size * files.MAX_RATIO < 20_000_000
     tracemalloc.start()
     with pytest.raises(ValueError, match="more than 1000 times its size"):
         for row in files.rows(path):
-            assert "longer than" in row.problem
+            assert "longer than" in (row.problem or "")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000

@@ -150,7 +150,6 @@ def seed(text="Name a fruit.", **fields):
 HISTORY = (Message(USER, "Hi"), Message(ANSWER, "Hello."))
 PLUM = seed(answer="Plum.")
 PAIR = seed(answer="Plum.", rejected=("Oak.",))
-INSTANCE = {"instruction": "Name a fruit.", "input": "blue"}
 RTE = (
     "Does sentence 2 follow from sentence 1? "
     "Answer with entailment or contradiction only."
@@ -183,13 +182,18 @@ SEEDS = {
             "Name a fruit.\n\nblue",
             answer="Plum.",
             label="Plum.",
-            **INSTANCE,
+            instruction="Name a fruit.",
+            input="blue",
         ),
         Seed("seed_task_1/1", "Name a fruit.", answer="Fig.", label="Fig."),
     ],
     "user_oriented_instructions": [
         Seed(
-            "user_oriented_task_1", "Name a fruit.\n\nblue", answer="Plum.", **INSTANCE
+            "user_oriented_task_1",
+            "Name a fruit.\n\nblue",
+            answer="Plum.",
+            instruction="Name a fruit.",
+            input="blue",
         )
     ],
     "flan": [seed(answer="Plum.", domain="fruit")],
@@ -223,6 +227,13 @@ SEEDS = {
 def read(name, row, /, **options):
     given = {"name": "RTE_train.json.gz", **options}
     return list(FORMATS[name].read(row, Options(**given)))
+
+
+def one(name, row, **options) -> Seed:
+    """The only seed of a row."""
+    (found,) = read(name, row, **options)
+    assert isinstance(found, Seed)
+    return found
 
 
 def test_every_format_has_a_row_here():
@@ -409,7 +420,7 @@ def test_a_row_of_another_shape_is_an_error(name, row, message):
 
 def test_the_answer_of_hh_follows_the_last_assistant_marker():
     """Up to and including the last Human turn: 3 turns of history, then the prompt."""
-    (found,) = read(
+    found = one(
         "hh_rlhf",
         {
             "chosen": hh("a", "b", "c\n\nd", "e", "f", "g"),
@@ -422,7 +433,7 @@ def test_the_answer_of_hh_follows_the_last_assistant_marker():
 
 def test_turn_says_which_answer_of_a_conversation_is_given():
     row = ROWS["ultrachat"]
-    (first,), (last,) = (read("ultrachat", row, turn=t) for t in ("first", "last"))
+    first, last = (one("ultrachat", row, turn=t) for t in ("first", "last"))
     assert (first.text, first.answer, first.history) == ("Name a fruit.", "Plum.", ())
     assert (last.text, last.answer, len(last.history)) == ("Another?", "Fig.", 2)
     old = {"id": "0", "data": ["Name a fruit.", "Plum.", "Another?", "Fig."]}
@@ -432,7 +443,7 @@ def test_turn_says_which_answer_of_a_conversation_is_given():
 
 def test_a_system_turn_stays_in_front_of_the_prompt():
     system = [{"role": SYSTEM, "content": "Be brief."}]
-    (found,) = read("messages", {"messages": system + turns("Name a fruit.", "Plum.")})
+    found = one("messages", {"messages": system + turns("Name a fruit.", "Plum.")})
     assert found.messages == (
         Message(SYSTEM, "Be brief."),
         Message(USER, "Name a fruit."),
@@ -442,13 +453,13 @@ def test_a_system_turn_stays_in_front_of_the_prompt():
         "chosen": system + turns("p", "a"),
         "rejected": system + turns("p", "b"),
     }
-    (found,) = read("preference", both)
+    found = one("preference", both)
     assert found.history == (Message(SYSTEM, "Be brief."),)
 
 
 def test_several_rejected_answers_are_kept_in_order_without_repeats():
     row = {"prompt": "p", "chosen": "a", "rejected": ["b", "a", "c", "b", " "]}
-    (found,) = read("preference", row)
+    found = one("preference", row)
     assert found.rejected == ("b", "c")
 
 
@@ -460,7 +471,7 @@ def test_alpaca_has_many_ways_to_say_that_there_is_no_input(nothing):
 
 def test_none_is_an_answer():
     row = {"instruction": "Who is named?", "input": "No name here.", "output": "None"}
-    (found,) = read("alpaca", row)
+    found = one("alpaca", row)
     assert found.answer == "None"
 
 

@@ -89,10 +89,10 @@ def test_answers_and_earlier_turns_are_looked_at_too():
 
 
 def test_the_finding_says_where():
-    gate, found = first_finding(
-        Seed("a", "b", rejected=("fine", "bad [[B]]")), SeedGates()
-    )
-    assert (gate.label, found) == ("leak/1", ("judge_marker", "rejected 2: [[B]]"))
+    found = first_finding(Seed("a", "b", rejected=("fine", "bad [[B]]")), SeedGates())
+    assert found is not None
+    assert found[0].label == "leak/1"
+    assert found[1] == ("judge_marker", "rejected 2: [[B]]")
 
 
 def test_gates_have_names_of_their_own():
@@ -234,6 +234,11 @@ def test_few_sets_are_compared_where_words_are_shared_by_few():
 LONG = "a b c d e f g h i j k l m n o"  # 15 words: 3 stretches of 13
 
 
+def named(evaluation: Contamination, text: str) -> str | None:
+    hit = evaluation.find(text)
+    return hit and hit.name
+
+
 def test_thirteen_words_in_a_row_are_found_in_any_spelling():
     evaluation = Contamination([("eval 1", LONG)])
     hit = evaluation.find("Well: B, C, D-e f\tg H i j k l (m) n! And more.")
@@ -245,21 +250,21 @@ def test_thirteen_words_in_a_row_are_found_in_any_spelling():
 def test_shorter_evaluation_texts_must_be_there_whole():
     ten = "one two three four five six seven eight nine ten"
     evaluation = Contamination([("ten", ten), ("four", "name a fruit please")])
-    assert evaluation.find(f"so {ten} then").name == "ten"
+    assert named(evaluation, f"so {ten} then") == "ten"
     assert evaluation.find("so one two three four five six seven eight nine") is None
     # So few words are found anywhere: they must be all.
-    assert evaluation.find("Name a fruit, please!").name == "four"
+    assert named(evaluation, "Name a fruit, please!") == "four"
     assert evaluation.find("Can you name a fruit please") is None
 
 
 def test_what_more_than_ten_evaluation_texts_share_is_a_template():
     """Ten texts that share a stretch are contamination still, eleven are not."""
     texts = [(str(n), f"{LONG} number{n} p q r s") for n in range(11)]
-    assert Contamination(texts[:10]).find(f"x {LONG} y").name == "0"
+    assert named(Contamination(texts[:10]), f"x {LONG} y") == "0"
     assert Contamination(texts).find(f"x {LONG} y") is None
     # What only one of them has still counts, as does the whole text.
-    assert Contamination(texts).find("d e f g h i j k l m n o number7").name == "7"
-    assert Contamination(texts).find(texts[3][1]).name == "3"
+    assert named(Contamination(texts), "d e f g h i j k l m n o number7") == "7"
+    assert named(Contamination(texts), texts[3][1]) == "3"
 
 
 def test_empty_evaluation_texts_match_nothing():

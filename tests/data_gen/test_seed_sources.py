@@ -239,7 +239,7 @@ def test_settings_that_nothing_reads_are_refused(write):
     path = write([row(0)])
     for name in ("split", "subset", "revision"):
         with pytest.raises(ValueError, match=f"{name} is not read of a file or folder"):
-            load(SeedSource(path, **{name: "a"}))
+            load(configs.parse(SeedSource, {"source": path, name: "a"}))
     with pytest.raises(ValueError, match="turn is not read by the format alpaca: rem"):
         load(SeedSource(path, turn="last"))
     with pytest.raises(ValueError, match="task is not read by the format alpaca"):
@@ -470,6 +470,7 @@ def test_a_run_on_conversations_records_what_it_cannot_use(write, tmp_path):
     )
     assert verify(folder).failures == ()
     # Nothing but single turns where there are enough of them.
+    assert config.ecd is not None
     few = replace(config, ecd=replace(config.ecd, prompts=3), out=str(tmp_path / "few"))
     runs.run(few, engine=scripts.engine())
     dropped = read_rejected(Path(few.out))
