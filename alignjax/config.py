@@ -65,6 +65,14 @@ def parse(
     return _build(cls, mapping, _Place(where, {}))
 
 
+def overridden(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of plain settings with the overrides of `load` written into it."""
+    copied = plain(mapping)
+    for override in overrides:
+        _override(copied, override)
+    return copied
+
+
 def plain(config: Any) -> Any:
     """The config as dicts, lists and scalars only: what JSON and YAML can hold."""
     if dataclasses.is_dataclass(config):

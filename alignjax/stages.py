@@ -87,6 +87,9 @@ class StageConfig:
     def paths(self) -> list[str]:
         """What its config names as files and folders (or by a model's name)."""
         values = [self.config.get(name) for name in _PATHS]
+        source = self.config.get("seeds")
+        if isinstance(source, Mapping):  # a SeedSource of data_gen
+            values += [source.get("source"), *(source.get("decontaminate") or ())]
         return [value for value in values if isinstance(value, str) and value]
 
 

@@ -29,6 +29,9 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:  # what gives the pieces failed
+        partial.unlink(missing_ok=True)
+        raise
     # The new name itself must reach the disk, not only the bytes.
     sync(path.parent)
 

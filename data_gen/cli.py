@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     # argparse leaves here what follows an option: `run a.yaml --out b ecd.rounds=1`.
-    if arguments.command is _run:
+    if arguments.command in (_run, _seeds):
         arguments.overrides += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", help="dataset folder to write")
     run.add_argument("--model", help="model: folder, hub id or known name")
     run.add_argument("--embedder", help="sentence encoder: the same")
-    run.add_argument("--seeds", help='"builtin", a .jsonl or a .txt file')
+    run.add_argument("--seeds", help='"builtin", a .jsonl or a .txt file of seeds')
     run.add_argument("--limit", type=int, help="use the first so many seeds")
     run.add_argument("--seed", type=int, help="decides everything random")
     run.add_argument(
@@ -105,6 +105,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(command=_verify)
     verify.add_argument("folder", metavar="DIR", help="dataset folder")
+
+    formats = commands.add_parser(
+        "formats",
+        help="list the data sets that seeds are read from, their licences and traps",
+        description="List the formats of seeds: what a row holds, the licence of the "
+        "data set, and what goes wrong with it.",
+    )
+    formats.set_defaults(command=_formats)
+    formats.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    formats.add_argument(
+        "--markdown", action="store_true", help="as docs/seeds.md has them"
+    )
+
+    seeds = commands.add_parser(
+        "seeds",
+        help="read a data set as seeds: count, show or write them; no model",
+        description="Read a data set as a run with these `seeds:` would, and say what "
+        "was dropped and why.",
+    )
+    seeds.set_defaults(command=_seeds)
+    seeds.add_argument("source", metavar="SOURCE", help="file, folder or hub name")
+    seeds.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="FIELD=VALUE",
+        help="another field of the source, e.g. format=alpaca gates.near_duplicate=0",
+    )
+    seeds.add_argument("--out", metavar="FILE.jsonl", help="write them as a seed file")
+    seeds.add_argument("--show", type=int, default=0, metavar="N", help="print N seeds")
 
     report = commands.add_parser(
         "report",
@@ -187,6 +216,29 @@ def _verify(arguments: argparse.Namespace) -> int:
         f"{found.prompts} prompts checked: {verdict}"
     )
     return 1 if found.failures else 0
+
+
+def _formats(arguments: argparse.Namespace) -> int:
+    from data_gen.seeds import show
+
+    print(show.formats(arguments.names, is_markdown=arguments.markdown))
+    return 0
+
+
+def _seeds(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from alignjax import config as configs
+    from data_gen.seeds import SeedSource, show
+
+    given = {"source": arguments.source}
+    source = configs.parse(
+        SeedSource, configs.overridden(given, arguments.overrides), "seeds"
+    )
+    out = Path(arguments.out) if arguments.out else None
+    for line in show.seeds(source, out=out, count=arguments.show):
+        print(line)
+    return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:

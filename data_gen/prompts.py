@@ -111,6 +111,7 @@ def held_out_prompts(
     """Evaluation prompts of both held-out splits, in order of split and type.
 
     Tasks are taken in turn from one seeded order, so each serves about equally often.
+    Those that are a turn of a conversation are left out.
     Parameters are drawn without looking at any answer.
 
     Args:
@@ -120,7 +121,8 @@ def held_out_prompts(
     """
     prompts = []
     for split in HELD_OUT:
-        own = sorted(tasks.get(split, ()), key=lambda t: draw(seed, "order", t.id))
+        alone = [task for task in tasks.get(split, ()) if not task.history]
+        own = sorted(alone, key=lambda t: draw(seed, "order", t.id))
         own = own[: config.tasks or None]
         turn = 0
         for name in known_types(config.types):

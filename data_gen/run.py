@@ -21,7 +21,7 @@ from data_gen.engines.choice import EngineChoice, OpenAIServer
 from data_gen.filters import Gates
 from data_gen.prompts import Evaluation, held_out_prompts
 from data_gen.records import Example, Rejected, write_dataset
-from data_gen.seeds import Seed, SplitFractions
+from data_gen.seeds import Seed, SeedSource, SplitFractions
 from data_gen.store import Store, StoredEmbedder, StoredEngine
 from data_gen.strategies import (
     Context,
@@ -69,7 +69,8 @@ class RunConfig:
     Args:
       model: folder, hub id or known name of the model that answers.
       out: dataset folder to write.
-      seeds: "builtin", a .jsonl or a .txt file.
+      seeds: "builtin", a .jsonl or a .txt file, or the fields of a `SeedSource`: any
+        data set, its format and the gates that its records must pass (docs/seeds.md).
       embedder: the same of a sentence encoder, for topic gates and Self-Contrast;
         "" for none, "hashed-ngrams" for one without weights (weak, instant).
       limit: use the first so many seeds; null takes all.
@@ -86,7 +87,7 @@ class RunConfig:
 
     model: str
     out: str
-    seeds: str = seeds.BUILTIN
+    seeds: str | SeedSource = seeds.BUILTIN
     embedder: str = ""
     limit: int | None = None
     seed: int = 0
@@ -171,7 +172,8 @@ def run(
       OSError: the disk is full or not writable, or a server does not answer; finished
         work is kept.
     """
-    tasks, near = split_tasks(config)
+    loaded = seeds.load(config.seeds, config.limit)
+    tasks, near = split_tasks(config, loaded)
     settings = configs.plain(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -186,7 +188,7 @@ def run(
         named = dict(sorted(found.items()))
         embedder = embedder or _local_embedder(config, locate)
         inputs: dict[str, Any] = {
-            "seeds_fingerprint": seeds.fingerprint(config.seeds),
+            "seeds_fingerprint": loaded.fingerprint,
             "model_fingerprint": engine.facts["model"],
             "template_fingerprint": engine.facts["template"],
             "engine_fingerprint": engine.fingerprint,
@@ -254,35 +256,49 @@ def run(
     return report
 
 
-def split_tasks(config: RunConfig) -> tuple[Tasks, list[Rejected]]:
+def split_tasks(
+    config: RunConfig, loaded: seeds.Loaded | None = None
+) -> tuple[Tasks, list[Rejected]]:
     """The tasks of each split, without training tasks that nearly repeat others.
+
+    Args:
+      config: seeds, splits, the threshold.
+      loaded: the seeds, where they were read before.
+
+    Returns:
+      The tasks, and what was dropped: records that gave no seed, then near repeats.
 
     Raises:
       ValueError: a strategy is configured and no training task is left.
     """
-    loaded = seeds.load_seeds(config.seeds, config.limit)
-    split = {seed.id: seeds.split_of(seed.id, config.splits) for seed in loaded}
+    loaded = loaded or seeds.load(config.seeds, config.limit)
+    found = loaded.seeds
+    split = {seed.id: seeds.split_of(seed.id, config.splits) for seed in found}
     repeated: dict[str, str] = {}
     for first, second, similarity in seeds.near_duplicates(
-        loaded, config.near_duplicate
+        found, config.near_duplicate
     ):
         for own, other in ((first, second), (second, first)):
             if split[own.id] == "train" and split[other.id] != "train":
                 detail = f"like {split[other.id]} task {other.id} ({similarity:.2f})"
                 repeated.setdefault(own.id, detail)
     rejected = [
-        Rejected("", s.id, 0, "train", "plan", "near_held_out", repeated[s.id], s.text)
-        for s in loaded
+        Rejected("", item.id, 0, "", "seed", item.reason, _found_by(item), item.text)
+        for item in loaded.dropped
+    ]
+    rejected += [
+        Rejected("", s.id, 0, "train", "plan", "near_held_out", repeated[s.id], s.whole)
+        for s in found
         if s.id in repeated
     ]
     tasks: Tasks = {"train": [], "validation": [], "test": []}
-    for seed in loaded:
+    for seed in found:
         if seed.id not in repeated:
             tasks[split[seed.id]].append(seed)
     has_strategy = config.ecd or config.self_contrast or config.popalign
     if has_strategy and not tasks["train"]:
         raise ValueError(
-            f"none of the {len(loaded)} seeds of {config.seeds} is a training task; "
+            f"none of the {len(found)} seeds of {_named(config)} is a training task; "
             "give more seeds, a larger limit, or a larger splits.train"
         )
     return tasks, rejected
@@ -292,7 +308,7 @@ def plan(tasks: Tasks, config: RunConfig, context: Context) -> list[Lineage]:
     """All lineages of a run, none started."""
     lineages = []
     if config.ecd:
-        chosen = _chosen(tasks, config.seed, ecd.NAME, config.ecd)
+        chosen = _chosen(tasks, config.seed, ecd.NAME, config.ecd, ecd.refuses)
         lineages += ecd.plan(chosen, config.ecd, context)
     if config.self_contrast:
         own = _seeded(tasks["train"], config.seed, self_contrast.NAME)
@@ -332,19 +348,41 @@ def gate(
 
 
 def _chosen(
-    tasks: Tasks, seed: int, name: str, config: ECD | PopAlign
+    tasks: Tasks,
+    seed: int,
+    name: str,
+    config: ECD | PopAlign,
+    refuses: Callable[[Seed], str | None] = lambda task: None,
 ) -> list[tuple[Seed, str]]:
     """The tasks of a strategy: `prompts` training ones, `held_out` of the others."""
-    own = _seeded(tasks["train"], seed, name)[: config.prompts or None]
+    own = _seeded(tasks["train"], seed, name, refuses)[: config.prompts or None]
     chosen = [(task, "train") for task in own]
     for split in ("validation", "test"):
-        own = _seeded(tasks[split], seed, f"{name}/{split}")[: config.held_out]
-        chosen += [(task, split) for task in own]
+        own = _seeded(tasks[split], seed, f"{name}/{split}", refuses)
+        chosen += [(task, split) for task in own[: config.held_out]]
     return chosen
 
 
-def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:
-    return sorted(tasks, key=lambda task: draw(seed, purpose, task.id))
+def _found_by(item: seeds.Dropped) -> str:
+    return "; ".join(part for part in (item.place, item.gate, item.detail) if part)
+
+
+def _named(config: RunConfig) -> str:
+    return config.seeds if isinstance(config.seeds, str) else config.seeds.source
+
+
+def _seeded(
+    tasks: Sequence[Seed],
+    seed: int,
+    purpose: str,
+    refuses: Callable[[Seed], str | None] = lambda task: None,
+) -> list[Seed]:
+    """The tasks in an order of their own, those that a strategy refuses last."""
+
+    def place(task: Seed) -> tuple[bool, int]:
+        return refuses(task) is not None, draw(seed, purpose, task.id)
+
+    return sorted(tasks, key=place)
 
 
 def _local_engine(config: RunConfig, locate: Callable[[str], Path]) -> Engine:

@@ -125,6 +125,15 @@ def plan(
     ]
 
 
+def refuses(task: Seed) -> str | None:
+    """Why instructions cannot evolve from a task, or None.
+
+    Constraints are added to an instruction that stands alone: an answer in the middle
+    of a conversation is not checked by what its last turn asks for.
+    """
+    return "multi_turn" if task.history else None
+
+
 def type_order(root_id: str, types: Sequence[str], seed: int) -> list[str]:
     """The types in the order in which this lineage tries them.
 
@@ -139,6 +148,10 @@ def evolve(task: Seed, split: str, config: ECD, context: Context) -> Steps:
     trail = Trail(NAME, task.id, split)
     name = f"{NAME}/{context.seed}/{task.id}"
     trail.count(0, "tasks")
+    if (reason := refuses(task)) is not None:
+        detail = f"{len(task.history)} turns before the instruction"
+        trail.drop(0, "plan", reason, text=task.whole, detail=detail)
+        return trail.outcome()
     settings = Settings(
         temperature=config.base_temperature, max_new_tokens=config.max_new_tokens
     )

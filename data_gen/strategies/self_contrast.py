@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from data_gen.embed import cosines
 from data_gen.engines import Settings
-from data_gen.records import Example, Message
+from data_gen.records import Example
 from data_gen.seeds import Seed
 from data_gen.strategies import Context, Lineage, Steps, Trail, draw
 from data_gen.strategies.answers import Answer, gated, trimmed
@@ -94,7 +94,7 @@ def contrast(task: Seed, split: str, config: SelfContrast, context: Context) -> 
     trail = Trail(NAME, task.id, split)
     name = f"{NAME}/{context.seed}/{task.id}"
     trail.count(0, "tasks")
-    messages = (Message("user", task.text),)
+    messages = task.messages
     sampled = Settings(
         temperature=config.temperature,
         top_p=config.top_p,
@@ -165,7 +165,7 @@ def contrast(task: Seed, split: str, config: SelfContrast, context: Context) -> 
                 "embedder": context.embed.fingerprint,
             },
             provenance={
-                **context.provenance(request, task.text),
+                **context.provenance(request, task.whole),
                 "target": "given" if task.answer is not None else "greedy",
             },
         )

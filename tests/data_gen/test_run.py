@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from alignjax import lock
-from data_gen import records, seeds
+from data_gen import records
 from data_gen import run as runs
 from data_gen.run import RunConfig, run, split_tasks
 from data_gen.seeds import SplitFractions, split_of
@@ -123,7 +123,7 @@ def digest(folder: Path) -> str:
 
 def test_the_same_content_at_another_place_is_the_same_run(clean, tmp_path):
     """The seeds of the package, in two files of the user's."""
-    content = Path(seeds.__file__).with_name("data") / "seeds.jsonl"
+    content = Path(records.__file__).with_name("data") / "seeds.jsonl"
     out = tmp_path / "data"
     for name in ("mine.jsonl", "moved.jsonl"):
         shutil.copy(content, tmp_path / name)

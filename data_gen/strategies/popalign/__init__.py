@@ -81,7 +81,9 @@ def plan(
                 name,
                 task,
                 split,
-                Prompt(task.text) if name == "spin" and config.constraints else prompt,
+                Prompt(task.text, history=task.history)
+                if name == "spin" and config.constraints
+                else prompt,
                 config,
                 context,
                 is_judged=name in BASELINES or index < judged,

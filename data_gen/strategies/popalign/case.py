@@ -315,7 +315,7 @@ def prompt_of(task: Seed, config: PopAlign, context: Context) -> Prompt | None:
     contrast. None where no wording, or no set that can be met, was found."""
     stated = constraints.parse(task.text)
     if not config.constraints:
-        return Prompt(task.text, stated)
+        return Prompt(task.text, stated, task.history)
     name = f"{NAME}/{context.seed}/{task.id}"
     rng = random.Random(draw(name, "constraints"))
     types = known_types(config.types)
@@ -334,4 +334,4 @@ def prompt_of(task: Seed, config: PopAlign, context: Context) -> Prompt | None:
     instruction = instruct(task.text, added, name)
     if len(added) < config.constraints or instruction is None:
         return None
-    return Prompt(instruction.text, constraints.parse(instruction.text))
+    return Prompt(instruction.text, constraints.parse(instruction.text), task.history)
