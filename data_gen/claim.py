@@ -19,11 +19,13 @@ _MARKER = "run.json"
 # What a run that is killed before it claims its folder may leave there.
 _EARLY = {lock.NAME, f".{_MARKER}.partial", "cache.sqlite"}
 _PLACES = {"out", "cache", "seeds", "model", "embedder"}
+_FILES = {"path", "paraphrases", "recorded"}
 _INPUTS = {
     "seeds_fingerprint": "the content of the seeds",
     "model_fingerprint": "the model's weights",
     "template_fingerprint": "the model's tokenizer or chat template",
     "embedder_fingerprint": "the embedder",
+    "instances_fingerprint": "the content of coin's files",
 }
 
 
@@ -101,7 +103,22 @@ def _found(out: Path) -> dict[str, Any]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _PLACES}
+    kept = {name: value for name, value in config.items() if name not in _PLACES}
+    return _without_folders(kept)
+
+
+def _without_folders(value: Any) -> Any:
+    """Of coin's files the names count, since instances are known by them."""
+    if isinstance(value, Mapping):
+        return {
+            name: Path(own).name
+            if name in _FILES and isinstance(own, str)
+            else _without_folders(own)
+            for name, own in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_folders(own) for own in value]
+    return value
 
 
 def _changes(
@@ -113,7 +130,7 @@ def _changes(
     found += [
         text
         for name, text in _INPUTS.items()
-        if known.get(name, inputs[name]) != inputs[name]
+        if name in inputs and known.get(name, inputs[name]) != inputs[name]
     ]
     engine = known.get("engine_fingerprint")
     if not found and engine not in (None, inputs["engine_fingerprint"]):

@@ -28,11 +28,13 @@ from data_gen.strategies import (
     Outcome,
     Stages,
     Tick,
+    coin,
     draw,
     drive,
     ecd,
     self_contrast,
 )
+from data_gen.strategies.coin import CoIN
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
 
@@ -88,13 +90,14 @@ class RunConfig:
     gates: Gates = field(default_factory=Gates)
     ecd: ECD | None = None
     self_contrast: SelfContrast | None = None
+    coin: CoIN | None = None
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        if not (self.ecd or self.self_contrast or self.evaluation):
+        if not (self.ecd or self.self_contrast or self.coin or self.evaluation):
             raise ValueError(
-                "nothing to do: give at least one of ecd, self_contrast, evaluation "
-                "(`ecd: {}` takes its defaults)"
+                "nothing to do: give at least one of ecd, self_contrast, coin, "
+                "evaluation (`ecd: {}` takes its defaults)"
             )
         if self.self_contrast and not self.embedder:
             raise ValueError(
@@ -133,6 +136,8 @@ def run(
       OSError: the disk is full or not writable; finished work is kept.
     """
     tasks, near = split_tasks(config)
+    couples = _couples(config)
+    near += couples.rejected
     settings = configs.plain(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -148,6 +153,8 @@ def run(
             "engine_fingerprint": engine.fingerprint,
             "embedder_fingerprint": embedder.fingerprint if embedder else "",
         }
+        if config.coin:
+            inputs["instances_fingerprint"] = coin.fingerprint(config.coin)
         claim.take(out, settings, inputs, is_fresh=is_fresh, say=say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
@@ -164,6 +171,8 @@ def run(
             embed=StoredEmbedder(embedder, store) if embedder else None,
         )
         lineages = plan(tasks, config, context)
+        if config.coin:
+            lineages += coin.plan(couples, config.coin, context)
         counts = ", ".join(f"{len(tasks[split])} {split}" for split in tasks)
         say(f"{counts} tasks; {len(lineages)} lineages; samples in {cache}")
         outcomes = _generate(lineages, StoredEngine(engine, store), store)
@@ -197,6 +206,10 @@ def split_tasks(config: RunConfig) -> tuple[Tasks, list[Rejected]]:
     Raises:
       ValueError: a strategy is configured and no training task is left.
     """
+    if not (config.ecd or config.self_contrast or config.evaluation):
+        return {
+            split: [] for split in ("train", "validation", "test")
+        }, []  # nobody reads them
     loaded = seeds.load_seeds(config.seeds, config.limit)
     split = {seed.id: seeds.split_of(seed.id, config.splits) for seed in loaded}
     repeated: dict[str, str] = {}
@@ -261,6 +274,17 @@ def gate(
     for example in examples:
         stages[example.strategy, example.round, "exported"] += 1
     return examples, rejected, stages
+
+
+def _couples(config: RunConfig) -> coin.Plan:
+    if config.coin is None:
+        return coin.Plan()
+    return coin.load(
+        config.coin,
+        config.splits,
+        seed=config.seed,
+        near_duplicate=config.near_duplicate,
+    )
 
 
 def _seeded(tasks: Sequence[Seed], seed: int, purpose: str) -> list[Seed]:

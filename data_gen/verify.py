@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from alignjax import constraints
 from alignjax.constraints import Constraint
 from alignjax.data import records as reader
-from data_gen import records
+from data_gen import couple_proof, records
 from data_gen.prompts import stated
 from data_gen.proof import flaws, prove
 from data_gen.records import Example
 from data_gen.seeds import normalise
-from data_gen.strategies import ecd, self_contrast
+from data_gen.strategies import coin, ecd, self_contrast
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,8 @@ def verify(folder: Path) -> Verification:
         failures.append("examples.parquet: an id occurs twice")
     notes: set[str] = set()
     for example in examples:
-        failures += [f"example {example.id}: {line}" for line in _negatives(example)]
-        check = {ecd.NAME: _ecd, self_contrast.NAME: _self_contrast}[example.strategy]
-        failures += [f"example {example.id}: {line}" for line in check(example)]
+        for check in _CHECKS[example.strategy]:
+            failures += [f"example {example.id}: {line}" for line in check(example)]
         notes |= set(_changed_verifiers(example))
     for prompt in prompts:
         asked = Constraint.from_json(prompt["constraint"])
@@ -72,6 +71,7 @@ def verify(folder: Path) -> Verification:
             failures.append(f"prompt {prompt['id']}: does not state {asked}")
     held_out = [(p["split"], p["root_id"], p["task"]) for p in prompts]
     failures += _splits(examples, held_out)
+    failures += couple_proof.torn([e for e in examples if e.strategy == coin.NAME])
     failures += _refusals(folder)
     return Verification(
         len(examples),
@@ -199,3 +199,10 @@ def _refusals(folder: Path) -> Iterator[str]:
 
 def _task(example: Example) -> str:
     return example.provenance["task"]
+
+
+_CHECKS = {
+    ecd.NAME: (_negatives, _ecd),
+    self_contrast.NAME: (_negatives, _self_contrast),
+    coin.NAME: (couple_proof.flaws,),  # its negatives are other examples
+}
