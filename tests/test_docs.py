@@ -19,6 +19,7 @@ from alignjax.stages import PipelineConfig, StageConfig
 from alignjax.train import loop
 from alignjax.train.config import TrainConfig
 from data_gen.run import RunConfig
+from data_gen.strategies.coin import CoIN
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
 
@@ -27,7 +28,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RUNS = {
     "data-gen run": RunConfig,
     "alignjax train": TrainConfig,
@@ -169,7 +170,8 @@ def test_the_rows_of_data_format_can_be_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("ecd", ECD), ("self_contrast", SelfContrast)]
+    ("page", "kind"),
+    [("ecd", ECD), ("self_contrast", SelfContrast), ("coin", CoIN)],
 )
 def test_the_settings_of_a_method_are_all_there_with_their_defaults(page, kind):
     text = (ROOT / "docs" / "methods" / f"{page}.md").read_text()

@@ -336,7 +336,7 @@ def _examples(
     candidate, own = rewording.candidate, side.instance
     wordings = (candidate.original, candidate.text)
     if rewording.concerns == "instance":
-        wordings = (_wording(couple, side),) * 2
+        wordings = (_wording(couple, side), _wording(couple, side))
     proof = prove(
         level=couple.level,
         maker=config.maker(couple.level),

@@ -5,6 +5,7 @@ import dataclasses
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,7 +139,8 @@ def test_without_an_embedder_nothing_is_said_about_similarity(tmp_path):
 
 @pytest.mark.parametrize("off", ["character", "word", "sentence", "semantic"])
 def test_a_level_can_be_off(tmp_path, off):
-    make(tmp_path / "data", couples=12, **{off: "off"})
+    changes: dict[str, Any] = {off: "off"}
+    make(tmp_path / "data", couples=12, **changes)
     found = {e.proof["level"] for e in records.read_examples(tmp_path / "data")}
     assert found == {"character", "word", "sentence", "semantic"} - {off}
 
@@ -166,7 +168,7 @@ def model(messages, sample: int) -> str:
     return SENTENCES[sample % 5]
 
 
-ONLY_MODEL = {
+ONLY_MODEL: dict[str, Any] = {
     **{"character": "off", "word": "off", "sentence": "off", "semantic": "model"},
     "samples": 5,
 }
@@ -237,7 +239,12 @@ def test_recorded_wordings_are_used_where_they_offer_the_answers(tmp_path):
     path = write(
         tmp_path / "recorded.jsonl", [{"task": "sentiment", **row} for row in rows]
     )
-    off = {"word": "off", "sentence": "off", "semantic": "file", "character": "file"}
+    off: dict[str, Any] = {
+        "word": "off",
+        "sentence": "off",
+        "semantic": "file",
+        "character": "file",
+    }
     make(tmp_path / "data", sources=(Source("sentiment"),), recorded=path, **off)
     examples = records.read_examples(tmp_path / "data")
     assert {tuple(e.proof["wordings"]) for e in examples} == {
@@ -270,8 +277,8 @@ def test_instances_in_other_words_are_positives(tmp_path):
         write(tmp_path / "first.jsonl", first),
         write(tmp_path / "second.jsonl", second),
     ]
-    sources = (Source("word_problem", *paths),)
-    off = {"character": "off", "word": "off", "sentence": "off"}
+    sources = (Source("word_problem", paths[0], paraphrases=paths[1]),)
+    off: dict[str, Any] = {"character": "off", "word": "off", "sentence": "off"}
     make(tmp_path / "data", sources=sources, semantic="file", **off)
     examples = records.read_examples(tmp_path / "data")
     assert len(examples) > 20

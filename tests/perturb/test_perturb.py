@@ -193,8 +193,8 @@ def test_another_constraint_is_a_flaw():
     asked = constraints.sample("words_max", random.Random(0))
     longer = constraints.Constraint(asked.type, {"n": asked.params["n"] + 1})
     texts = [f"Name a cat. {constraints.render(c, 0)}" for c in (asked, longer)]
-    script = perturb.script("x", *texts)
-    assert perturb.flaw(*texts, script, "semantic") == "constraints"
+    script = perturb.script("x", texts[0], texts[1])
+    assert perturb.flaw(texts[0], texts[1], script, "semantic") == "constraints"
 
 
 def test_edits_of_another_text_are_a_flaw():
