@@ -12,51 +12,19 @@ import dataclasses
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from data_gen import seeds
+from data_gen.couple_settings import SEEDS, CoIN, Source
 from data_gen.records import Rejected, digest
 from data_gen.seeds import Seed, SplitFractions
 from data_gen.strategies import draw
-from data_gen.tasks import TASKS, Instance, families, same_answer
-from data_gen.tasks.read import BUILTIN, instances
+from data_gen.tasks import OPEN, TASKS, Instance, families, same_answer
+from data_gen.tasks import read as reading
+from data_gen.tasks.read import instances
+from data_gen.tasks.recorded import Recorded, recorded
 
 NAME = "coin"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where instances of a task come from.
-
-    Args:
-      task: sentiment, topic, grammar, entailment, paraphrase, word_sense, choice,
-        yes_no, claim or word_problem.
-      path: a .jsonl, .json or .tsv file, gzipped or not (for their formats see
-        `data_gen.tasks.read`), or "builtin" for the project's own.
-      paraphrases: a file of the same format whose lines are the instances of `path` in
-        other words; "" for none.
-      labels: what the file calls an answer -> the word to ask for; {} takes the task's.
-    """
-
-    task: str
-    path: str = BUILTIN
-    paraphrases: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(
-                f"task: there is no task {self.task!r} (known: {', '.join(TASKS)})"
-            )
-        if self.labels and not TASKS[self.task].labels:
-            raise ValueError(
-                f"labels: the answers of {self.task} are texts; leave it out"
-            )
-
-    @property
-    def name(self) -> str:
-        """Distinguishes sources; does not depend on where the file lies."""
-        return f"{self.task}/{self.path.replace(chr(92), '/').rpartition('/')[2]}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +65,7 @@ def gather(
     seed: int,
     limit: int,
     near_duplicate: float,
+    own_seeds: Sequence[Seed] = (),
 ) -> Pool:
     """Read all sources and put every family into its split.
 
@@ -107,6 +76,7 @@ def gather(
       limit: instances of a source at most; 0 takes all.
       near_duplicate: a training instance is dropped if its words are at least this
         similar (Jaccard) to those of a held-out one.
+      own_seeds: the seeds of the run, for a source that is of them.
 
     Raises:
       ValueError: a file cannot be read, or two sources have one name.
@@ -120,9 +90,9 @@ def gather(
     seen: dict[str, Instance] = {}
     for source in sources:
         found = []
-        for side in _sides(source):
+        for side in _sides(source, own_seeds):
             own = side.instance
-            reason = _unusable(own, seen)
+            reason = _unusable(side, seen)
             if reason:
                 rejected.append(_dropped(own, "", reason, side.source))
                 continue
@@ -195,8 +165,72 @@ def pair_up(
     return couples, dropped
 
 
-def _sides(source: Source) -> Iterator[Side]:
+@dataclass(frozen=True)
+class Plan:
+    """The couples of a run, what a file has recorded, and what was dropped."""
+
+    couples: tuple[Couple, ...] = ()
+    recorded: tuple[Recorded, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+
+
+def load(
+    config: CoIN,
+    splits: SplitFractions,
+    *,
+    seed: int,
+    near_duplicate: float,
+    own_seeds: Sequence[Seed] = (),
+) -> Plan:
+    """Read the sources and couple their instances.
+
+    Raises:
+      ValueError: a file cannot be read, or no training couple is left.
+    """
+    pool: Pool = gather(
+        config.all_sources,
+        splits,
+        seed=seed,
+        limit=config.instances,
+        near_duplicate=near_duplicate,
+        own_seeds=own_seeds,
+    )
+    most = {"train": config.couples}
+    if config.held_out:
+        most |= {"validation": config.held_out, "test": config.held_out}
+    couples, dropped = pair_up(
+        pool,
+        seed=seed,
+        levels=config.levels,
+        repeats=config.repeats,
+        is_mixed=config.negatives == "other_task",
+        most=most,
+    )
+    if not any(couple.split == "train" for couple in couples):
+        raise ValueError(
+            "coin: no training couple: two training instances of a source must have "
+            "different answers; give more instances, or a larger splits.train"
+        )
+    known = recorded(config.recorded) if config.recorded else ()
+    return Plan(tuple(couples), known, (*pool.rejected, *dropped))
+
+
+def fingerprint(config: CoIN) -> str:
+    """sha256 of the content of all files that are read, by the names they go by."""
+    files = [
+        [source.name, *map(_content, (source.path, source.paraphrases))]
+        for source in config.all_sources
+    ]
+    return digest([*files, _content(config.recorded)])
+
+
+def _sides(source: Source, own_seeds: Sequence[Seed]) -> Iterator[Side]:
     """The instances of a source, each with its paraphrase where a file has one."""
+    if source.path == SEEDS:
+        for item in own_seeds:
+            own = Instance(item.id, {"request": item.text}, item.answer or "")
+            yield Side(source.name, source.task, (), own)
+        return
     found = instances(source.task, source.path, source.labels)
     reworded: Sequence[Instance | None] = [None] * len(found)
     if source.paraphrases:
@@ -214,9 +248,11 @@ def _sides(source: Source) -> Iterator[Side]:
         yield Side(source.name, source.task, offered, own, other)
 
 
-def _unusable(own: Instance, seen: Mapping[str, Instance]) -> str | None:
+def _unusable(side: Side, seen: Mapping[str, Instance]) -> str | None:
     """Why an instance cannot be in a couple, given those before it."""
-    if not same_answer(own.answer) or not all(own.fields.values()):
+    own = side.instance
+    has_answer = same_answer(own.answer) or side.task == OPEN  # the model's, later
+    if not has_answer or not all(own.fields.values()):
         return "empty"
     if own.id not in seen:
         return None
@@ -253,7 +289,7 @@ def _partners(
     for sides in by_source.values():
         groups: dict[str, list[Side]] = defaultdict(list)
         for side in sides:
-            groups[same_answer(side.instance.answer)].append(side)
+            groups[_answer(side)].append(side)
         yield from _matched(list(groups.values()), name)
 
 
@@ -287,7 +323,13 @@ def _matched(
 
 def _differ(one: Side, other: Side) -> bool:
     """The answers are not the same, so one is a true negative of the other."""
-    return same_answer(one.instance.answer) != same_answer(other.instance.answer)
+    return _answer(one) != _answer(other)
+
+
+def _answer(side: Side) -> str:
+    """What an answer is compared by; one that is not known yet is like no other."""
+    own = side.instance
+    return same_answer(own.answer) if own.answer else f"?{own.id}"
 
 
 def _couple(name: str, split: str, one: Side, other: Side) -> Couple:
@@ -298,3 +340,7 @@ def _couple(name: str, split: str, one: Side, other: Side) -> Couple:
 def _dropped(own: Instance, split: str, reason: str, detail: str) -> Rejected:
     root = own.root_id or own.id
     return Rejected(NAME, root, 0, split, "plan", reason, detail, own.text)
+
+
+def _content(path: str) -> str:
+    return "" if path in ("", SEEDS) else reading.fingerprint(path)

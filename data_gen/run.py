@@ -14,7 +14,8 @@ from typing import Any
 from alignjax import config as configs
 from alignjax import lock, whole_file
 from alignjax.progress import Progress
-from data_gen import claim, seeds, summary
+from data_gen import claim, couples, seeds, summary
+from data_gen.couple_settings import CoIN
 from data_gen.embed import HASHED_NGRAMS, Embedder, FlaxEmbedder, HashedNgrams
 from data_gen.engines import Engine
 from data_gen.filters import Gates
@@ -34,7 +35,6 @@ from data_gen.strategies import (
     ecd,
     self_contrast,
 )
-from data_gen.strategies.coin import CoIN
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
 
@@ -136,8 +136,8 @@ def run(
       OSError: the disk is full or not writable; finished work is kept.
     """
     tasks, near = split_tasks(config)
-    couples = _couples(config)
-    near += couples.rejected
+    coupled = _couples(config)
+    near += coupled.rejected
     settings = configs.plain(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def run(
             "embedder_fingerprint": embedder.fingerprint if embedder else "",
         }
         if config.coin:
-            inputs["instances_fingerprint"] = coin.fingerprint(config.coin)
+            inputs["instances_fingerprint"] = couples.fingerprint(config.coin)
         claim.take(out, settings, inputs, is_fresh=is_fresh, say=say)
         cache = Path(config.cache) if config.cache else out / "cache.sqlite"
         if config.cache:
@@ -172,7 +172,7 @@ def run(
         )
         lineages = plan(tasks, config, context)
         if config.coin:
-            lineages += coin.plan(couples, config.coin, context)
+            lineages += coin.plan(coupled, config.coin, context)
         counts = ", ".join(f"{len(tasks[split])} {split}" for split in tasks)
         say(f"{counts} tasks; {len(lineages)} lineages; samples in {cache}")
         outcomes = _generate(lineages, StoredEngine(engine, store), store)
@@ -276,14 +276,16 @@ def gate(
     return examples, rejected, stages
 
 
-def _couples(config: RunConfig) -> coin.Plan:
+def _couples(config: RunConfig) -> couples.Plan:
     if config.coin is None:
-        return coin.Plan()
-    return coin.load(
+        return couples.Plan()
+    own = config.coin.reads_seeds
+    return couples.load(
         config.coin,
         config.splits,
         seed=config.seed,
         near_duplicate=config.near_duplicate,
+        own_seeds=seeds.load_seeds(config.seeds, config.limit) if own else (),
     )
 
 

@@ -18,8 +18,8 @@ from alignjax.eval.config import EvalConfig
 from alignjax.stages import PipelineConfig, StageConfig
 from alignjax.train import loop
 from alignjax.train.config import TrainConfig
+from data_gen.couple_settings import CoIN
 from data_gen.run import RunConfig
-from data_gen.strategies.coin import CoIN
 from data_gen.strategies.ecd import ECD
 from data_gen.strategies.self_contrast import SelfContrast
 

@@ -53,6 +53,7 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+OPEN = "open"  # any instruction: it has no wording but its own
 _YES_NO = {**_same("yes", "no"), "true": "yes", "false": "no"}
 TASKS: dict[str, Task] = {
     "sentiment": Task(
@@ -89,6 +90,7 @@ TASKS: dict[str, Task] = {
         {**_same("true", "false"), "yes": "true", "no": "false"},
     ),
     "word_problem": Task(("question",), wordings.WORD_PROBLEM, {}),
+    OPEN: Task(("request",), ("{request}",), {}),
 }
 
 

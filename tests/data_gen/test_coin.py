@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from alignjax import config as configs
 from alignjax.data import records as reader
 from alignjax.data.records import ROLES
 from data_gen import claim, couple_proof, records
-from data_gen.couples import Source
+from data_gen.couple_settings import CoIN, Source
 from data_gen.engines.scripted import ScriptedEngine
 from data_gen.exports.triplets import triplets, write_triplets
 from data_gen.records import Example
 from data_gen.run import RunConfig, run
-from data_gen.strategies.coin import CoIN
+from data_gen.strategies.self_contrast import SelfContrast
 from data_gen.tasks import same_answer
 from data_gen.verify import verify
+
+sys.path.insert(0, str(Path(__file__).parent))
+import scripts
 
 EXPORTED = ("examples.parquet", "rejected.parquet", "prompts.jsonl", "manifest.json")
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -294,6 +298,51 @@ def test_instances_in_other_words_are_positives(tmp_path):
     assert verify(tmp_path / "data").failures == ()
 
 
+def answers_or_words(messages, sample: int) -> str:
+    """Of the tests' model; a few seeds get the same answer, and one a refusal."""
+    task = messages[-1].content
+    if "birds" in task:
+        return "I am sorry, but I cannot help with that."
+    if len(task) % 3 == 0:
+        return "It depends on what you have at hand, as ever."
+    return scripts.answer(messages, sample)
+
+
+def test_seeds_are_coupled_with_the_answers_of_the_model(tmp_path):
+    """The same greedy answers that Self-Contrast takes for its targets."""
+    config = RunConfig(
+        model="scripted",
+        out=str(tmp_path / "data"),
+        embedder="hashed-ngrams",
+        limit=60,
+        coin=CoIN(**LEAST, sources=(Source("open", "seeds"),), answer_tokens=60),
+        self_contrast=SelfContrast(samples=3, max_new_tokens=60),
+    )
+    engine = ScriptedEngine(answers_or_words)
+    run(config, engine=engine)
+    assert verify(tmp_path / "data").failures == ()
+    examples = records.read_examples(tmp_path / "data")
+    coupled = [e for e in examples if e.strategy == "coin"]
+    assert len(coupled) > 100
+    target = {e.root_id: e.chosen for e in examples if e.strategy != "coin"}
+    for example in coupled:
+        if example.role.startswith("original"):
+            assert example.prompt[0].content == example.provenance["task"]
+            assert example.chosen == target.get(example.root_id, example.chosen)
+            assert example.chosen.kind == "sample"
+        else:
+            assert example.prompt[0].content != example.provenance["task"]
+            assert example.chosen.token_ids == ()
+        first, second = example.proof["answers"]
+        assert first != second
+    assert {e.root_id for e in coupled} & set(target)
+    reasons = Counter(r.reason for r in records.read_rejected(tmp_path / "data"))
+    assert reasons["same_answer"]
+    asked = Counter(key for key, _ in engine.asked)
+    tasks = {e.root_id for e in examples}
+    assert sum(asked.values()) <= 4 * (len(tasks) + 40)  # a target is sampled once
+
+
 def changed(example: Example, **proof) -> Example:
     return dataclasses.replace(example, proof={**example.proof, **proof})
 
@@ -385,6 +434,7 @@ def test_triplets_are_anchor_positive_and_hard_negative(clean, tmp_path):
         ({"recorded": "a.jsonl"}, "recorded: no level reads it"),
         ({"word": "file"}, "word is 'file', but there is no file: give `recorded`"),
         ({"semantic": "file"}, "give `recorded`, or `paraphrases` of each source"),
+        ({"answer_tokens": 9}, "answer_tokens: read only where a source is of the"),
         ({"samples": 3}, "samples: only a model that rewords reads it"),
         (
             {"sources": (Source("claim", "a.jsonl", "b.jsonl"),)},

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_gen.couples import Pool, Source, gather, pair_up
+from data_gen.couple_settings import Source
+from data_gen.couples import Pool, gather, pair_up
 from data_gen.seeds import SplitFractions
 from data_gen.tasks import same_answer
 
@@ -225,6 +226,9 @@ def test_a_limit_takes_the_same_instances_whatever_their_order(tmp_path):
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match="there is no task 'clam' \\(known: sentim"):
         Source("clam")
+    for task, path in (("open", "builtin"), ("claim", "seeds")):
+        with pytest.raises(ValueError, match="the task 'open' and the path 'seeds' go"):
+            Source(task, path)
     with pytest.raises(ValueError, match="the answers of choice are texts; leave it"):
         Source("choice", labels={"a": "b"})
     path = write(tmp_path / "c.jsonl", claims(4))
