@@ -13,7 +13,7 @@ from data_gen.tasks.read import BUILTIN
 
 SEEDS = "seeds"
 Maker = Literal["rules", "file", "off"]
-_SAMPLING = ("samples", "temperature", "max_new_tokens")
+_OF_MODELS = ("min_model_similarity", "samples", "temperature", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class CoIN:
       edits, distance, growth: see `alignjax.perturb.Limits`.
       min_similarity, max_similarity: smallest and largest cosine of a wording and its
         paraphrase, in [-1, 1]; read only where an embedder is given.
+      min_model_similarity: smallest cosine of a sentence and what a model made of it.
       samples, temperature, max_new_tokens: of a model that rewords. It is asked once
         for each wording, and couples choose among its answers.
       answer_tokens: of the model's greedy answer to a seed that has none.
@@ -97,9 +98,10 @@ class CoIN:
     growth: float = 2.5
     min_similarity: float = 0.4
     max_similarity: float = 0.9999
+    min_model_similarity: float = 0.8
     samples: int = 8
-    temperature: float = 0.9
-    max_new_tokens: int = 64
+    temperature: float = 0.6
+    max_new_tokens: int = 48
     answer_tokens: int = 128
 
     def __post_init__(self) -> None:
@@ -119,6 +121,11 @@ class CoIN:
             raise ValueError(
                 "similarities must be -1 <= min_similarity < max_similarity <= 1, got "
                 f"{self.min_similarity} and {self.max_similarity}"
+            )
+        if not -1 <= self.min_model_similarity < self.max_similarity:
+            raise ValueError(
+                "min_model_similarity must be in [-1, max_similarity), got "
+                f"{self.min_model_similarity}"
             )
         if not self.levels:
             raise ValueError(f"all of {', '.join(LEVELS)} are off; turn one on")
@@ -148,11 +155,17 @@ class CoIN:
         if self.semantic != "model":
             for item in dataclasses.fields(self):
                 value = dataclasses.asdict(self)[item.name]
-                if item.name in _SAMPLING and value != item.default:
+                if item.name in _OF_MODELS and value != item.default:
                     raise ValueError(
                         f"{item.name}: only a model that rewords reads it; set "
                         "semantic to 'model', or leave it out"
                     )
+
+    def band(self, level: str) -> tuple[float, float]:
+        """Smallest and largest cosine of a rewording at a level."""
+        is_model = self.maker(level) == "model"
+        least = self.min_model_similarity if is_model else self.min_similarity
+        return least, self.max_similarity
 
     @property
     def levels(self) -> tuple[str, ...]:

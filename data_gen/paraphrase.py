@@ -21,11 +21,23 @@ from data_gen.strategies import Trail, draw
 from data_gen.tasks import Instance, same_answer
 from data_gen.tasks.recorded import Recorded
 
-_ASK = (
-    "Write the following sentence in other words. It must still ask for exactly the "
-    "same thing. Copy what stands in braces, numbers and names as they are. Reply with "
-    "the new sentence alone.\n\n{}"
+# A small model says what it is shown; these are about nothing that a task is about.
+_SHOWN = (
+    ("Pick the word that fits into the gap.", "Choose which word belongs in the gap."),
+    (
+        "Is the second line a reply to the first?",
+        "Does the second line answer the first one?",
+    ),
+    (
+        "You are a judge at a flower show and hand out the prizes.",
+        "You give the prizes at a flower show, where you are the judge.",
+    ),
+    (
+        "Sort what follows by {colour}, from dark to light.",
+        "Put what follows in order of {colour}, beginning with the darkest.",
+    ),
 )
+_ASK = "Say this in other words: {}"
 _SENTENCE = re.compile(r"[^\n.?!]+[.?!:]*")
 _LEAST_WORDS = 4
 _TRIES = 3
@@ -33,13 +45,24 @@ _TRIES = 3
 
 class Candidate(NamedTuple):
     """An instruction and a rewording of it; `problem` is why it cannot be one.
-    `generation` names the sample that it was made from."""
+
+    Where a model reworded one sentence, `sentences` are that one and its answer, and
+    `generation` names the sample that it is.
+    """
 
     original: str
     text: str
     edits: tuple[Edit, ...]
     problem: str | None = None
+    sentences: tuple[str, ...] = ()
     generation: str = ""
+
+    @property
+    def compared(self) -> tuple[str, str]:
+        """The two texts whose similarity counts: a sentence that changed is not to
+        hide among others that did not."""
+        before, after = self.sentences or (self.original, self.text)
+        return before, after
 
 
 def by_rules(
@@ -99,13 +122,24 @@ def question(
 ) -> tuple[str, str, tuple[Message, ...]]:
     """A wording, the sentence of it that a model is to reword, and the request.
 
-    The longest sentence without slots; where there is none, the whole wording.
+    The first wording, in an order that follows from the name, that has a sentence
+    without slots; its longest such sentence. Where there is none, a whole wording.
     """
-    wording = _order(wordings, name)[0]
-    sentences = [match[0].strip() for match in _SENTENCE.finditer(wording)]
-    plain = [s for s in sentences if "{" not in s and len(s.split()) >= _LEAST_WORDS]
-    asked = max(plain, key=len, default=wording)
-    return wording, asked, (Message("user", _ASK.format(asked)),)
+    ordered = _order(wordings, name)
+    for wording in ordered:
+        sentences = [match[0].strip() for match in _SENTENCE.finditer(wording)]
+        plain = [sentence for sentence in sentences if "{" not in sentence]
+        asked = max(plain, key=len, default="")
+        if len(asked.split()) >= _LEAST_WORDS:
+            break
+    else:
+        wording = asked = ordered[0]
+    shown = [
+        Message(role, text)
+        for before, after in _SHOWN
+        for role, text in (("user", _ASK.format(before)), ("assistant", after))
+    ]
+    return wording, asked, (*shown, Message("user", _ASK.format(asked)))
 
 
 def by_model(
@@ -127,12 +161,14 @@ def by_model(
         problem = problem or filters.template_leak(answer) or filters.refusal(answer)
         if problem is None and "\n" in answer and "\n" not in asked:
             problem = "several_lines"
+        if problem is None and not _same_form(asked, answer):
+            problem = "form"
         text = wording.replace(asked, answer, 1)
         edits = perturb.script("model", wording, text)
         problem = problem or perturb.flaw(
             wording, text, edits, "semantic", labels=labels, limits=limits
         )
-        yield Candidate(wording, text, edits, problem, generation)
+        yield Candidate(wording, text, edits, problem, (asked, answer), generation)
 
 
 def by_instance(
@@ -164,7 +200,8 @@ def first(
         cosine = None
         problem, detail = candidate.problem, candidate.original
         if problem is None and embed is not None:
-            (cosine,) = cosines(embed, candidate.original, [candidate.text])
+            before, after = candidate.compared
+            (cosine,) = cosines(embed, before, [after])
             if not band[0] <= cosine <= band[1]:
                 problem = "dissimilar" if cosine < band[0] else "too_similar"
                 detail = f"cosine {cosine:g}"
@@ -184,6 +221,13 @@ def first(
 def _offers(wording: str, labels: Sequence[str]) -> bool:
     """The wording has a slot for the answers, or names each of them."""
     return "{options}" in wording or set(perturb.named(wording, labels)) == set(labels)
+
+
+def _same_form(asked: str, answer: str) -> bool:
+    """A question or a request stays one of the two, a statement a statement: what
+    answers a question, or goes on after it, is no rewording of it."""
+    forms = [perturb.form(text) for text in (asked, answer)]
+    return forms[0] == forms[1] or "statement" not in forms
 
 
 def _order(wordings: Sequence[str], name: str) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from alignjax.perturb import characters, phrasing, sentences, words
 from alignjax.perturb.edits import Edit, apply, script
 from alignjax.perturb.meaning import SEMANTIC, Limits, distance, flaw
+from alignjax.perturb.phrasing import form
 from alignjax.perturb.spans import Span, named, protected
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "apply",
     "distance",
     "flaw",
+    "form",
     "named",
     "perturb",
     "protected",

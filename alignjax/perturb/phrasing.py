@@ -34,6 +34,16 @@ _REQUESTS = (
 _OPENING = re.compile(r"\A(?:Please |Kindly )?([A-Za-z]+)\b")
 
 
+def form(sentence: str) -> str:
+    """ "question", "request" (it opens with a verb that asks for something), or
+    "statement"."""
+    if sentence.rstrip(" \"'”’").endswith("?"):
+        return "question"
+    opening = _OPENING.match(sentence)
+    is_request = opening and opening[1].lower() in _IMPERATIVES.split()
+    return "request" if is_request else "statement"
+
+
 def rewordings(
     text: str, spans: Sequence[Span], rng: random.Random, count: int
 ) -> list[Edit]:

@@ -113,7 +113,7 @@ def contrast(
             candidates = paraphrase.by_model(
                 question.original, question.sentence, named, side.labels, config.limits
             )
-        band = (config.min_similarity, config.max_similarity)
+        band = config.band(couple.level)
         kept = paraphrase.first(candidates, band, context.embed, trail)
         if kept is None:
             detail = f"{couple.name}: {couple.level} level, {side.source}"
@@ -242,7 +242,7 @@ def _examples(
         edits=candidate.edits,
         limits=config.limits,
         cosine=rewording.cosine,
-        band=(config.min_similarity, config.max_similarity),
+        band=config.band(couple.level),
         embedder=context.embed.fingerprint if context.embed else "",
         instance=own.id,
         partner=other.instance.id,
@@ -252,6 +252,7 @@ def _examples(
     if rewording.request is not None:
         provenance = {**context.provenance(rewording.request, own.text), **provenance}
         provenance["generation"] = candidate.generation
+        provenance["sentences"] = list(candidate.sentences)
     for wording in ("original", "paraphrase"):
         role = f"{wording}_{name}"
         # What was sampled for the original is not the paraphrase's own sample.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from alignjax import config as configs
+from alignjax import perturb
 from alignjax.data import records as reader
 from alignjax.data.records import ROLES
 from data_gen import claim, couple_proof, records
@@ -28,7 +29,7 @@ import scripts
 
 EXPORTED = ("examples.parquet", "rejected.parquet", "prompts.jsonl", "manifest.json")
 DATA = Path(__file__).parents[2] / "../shared/data"
-LEAST = {"min_similarity": -1.0, "max_similarity": 1.0}
+LEAST: dict[str, Any] = {"min_similarity": -1.0, "max_similarity": 1.0}
 
 
 def silent(messages, sample: int) -> str:
@@ -158,23 +159,28 @@ def test_partners_of_another_task_have_wordings_of_their_own(tmp_path):
 
 
 SENTENCES = {
-    0: "Kindly think it over and then tell me which it is",
+    0: "Can you think it over and then tell me which it is?",
     1: "I am sorry, but I cannot do that.",
     2: "line one\nline two",
     3: "",
     4: "Tell me 3 things about this, please, right away.",
+    5: "It is a rather nice day today.",
 }
 
 
 def model(messages, sample: int) -> str:
-    asked = messages[0].content.rpartition("\n\n")[2]
-    assert asked and "in other words" in messages[0].content
-    return SENTENCES[sample % 5]
+    roles = [message.role for message in messages]
+    assert roles == ["user", "assistant"] * 4 + ["user"]
+    asked = messages[-1].content.removeprefix("Say this in other words: ")
+    assert asked != messages[-1].content
+    if asked.startswith("You ") and sample == 0:
+        return "You have all day to think it over."
+    return SENTENCES[sample % 6]
 
 
 ONLY_MODEL: dict[str, Any] = {
     **{"character": "off", "word": "off", "sentence": "off", "semantic": "model"},
-    "samples": 5,
+    **{"samples": 6, "min_model_similarity": -1.0},
 }
 
 
@@ -185,16 +191,19 @@ def test_a_model_is_asked_once_a_wording_and_its_bad_answers_are_dropped(tmp_pat
     examples = records.read_examples(tmp_path / "data")
     assert len(examples) > 100
     wordings = {e.proof["wordings"][0] for e in examples}
-    assert len(engine.asked) < 5 * 80  # ten tasks have fewer than 80 wordings
+    assert len(engine.asked) < 6 * 80  # ten tasks have fewer than 80 wordings
     for example in examples:
-        assert SENTENCES[0] in example.proof["wordings"][1]
+        asked, answer = example.provenance["sentences"]
+        assert asked in example.proof["wordings"][0] and "{" not in asked
+        assert answer in example.proof["wordings"][1]
+        is_statement = perturb.form(asked) == "statement"
+        assert "think it over" in answer or (is_statement and answer == SENTENCES[5])
         assert example.proof["maker"] == "model"
-        assert example.provenance["generation"].endswith("/0")
-        assert example.provenance["samples"] == 5
+        assert example.provenance["samples"] == 6
     assert len(wordings) > 10
     dropped = [r for r in records.read_rejected(tmp_path / "data") if r.generation]
     assert {item.reason for item in dropped} >= {
-        *("refusal", "several_lines", "empty", "facts")
+        *("refusal", "several_lines", "empty", "facts", "form")
     }
 
 
@@ -435,6 +444,7 @@ def test_triplets_are_anchor_positive_and_hard_negative(clean, tmp_path):
         ({"word": "file"}, "word is 'file', but there is no file: give `recorded`"),
         ({"semantic": "file"}, "give `recorded`, or `paraphrases` of each source"),
         ({"answer_tokens": 9}, "answer_tokens: read only where a source is of the"),
+        ({"min_model_similarity": 1.0, "semantic": "model"}, "must be in [-1, max_s"),
         ({"samples": 3}, "samples: only a model that rewords reads it"),
         (
             {"sources": (Source("claim", "a.jsonl", "b.jsonl"),)},
