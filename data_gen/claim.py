@@ -21,11 +21,13 @@ _MARKER = "run.json"
 # What a run that is killed before it claims its folder may leave there.
 _EARLY = {lock.NAME, f".{_MARKER}.partial", "cache.sqlite"}
 _PLACES = {"out", "cache", "seeds", "model", "embedder"}
+_FILES = {"path", "paraphrases", "recorded"}
 _INPUTS = {
     "seeds_fingerprint": "the content of the seeds",
     "model_fingerprint": "the model's weights",
     "template_fingerprint": "the model's tokenizer or chat template",
     "embedder_fingerprint": "the embedder",
+    "instances_fingerprint": "the content of coin's files",
 }
 
 
@@ -107,7 +109,22 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     left_out = {*_PLACES, "engines"}
     if "kind" in (config.get("engine") or {}):  # a server
         left_out.add("engine")
-    return {name: value for name, value in config.items() if name not in left_out}
+    kept = {name: value for name, value in config.items() if name not in left_out}
+    return _without_folders(kept)
+
+
+def _without_folders(value: Any) -> Any:
+    """Of coin's files the names count, since instances are known by them."""
+    if isinstance(value, Mapping):
+        return {
+            name: Path(own).name
+            if name in _FILES and isinstance(own, str)
+            else _without_folders(own)
+            for name, own in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_folders(own) for own in value]
+    return value
 
 
 def _changes(
@@ -119,7 +136,7 @@ def _changes(
     found += [
         text
         for name, text in _INPUTS.items()
-        if known.get(name, inputs[name]) != inputs[name]
+        if name in inputs and known.get(name, inputs[name]) != inputs[name]
     ]
     named = known.get("engine_fingerprints", {})
     found += _differing(named, inputs.get("engine_fingerprints", {}), "engines")

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from alignjax.data.records import ROLES
 from data_gen.records import Example, Rejected
 from data_gen.store import Usage
-from data_gen.strategies import Stages, ecd, popalign, self_contrast
+from data_gen.strategies import Stages, coin, ecd, popalign, self_contrast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ _STAGES = {
     ecd.NAME: ecd.STAGES,
     self_contrast.NAME: self_contrast.STAGES,
     **dict.fromkeys(popalign.STRATEGIES.values(), popalign.STAGES),
+    coin.NAME: coin.STAGES,
 }
 
 
@@ -74,6 +76,7 @@ def build(
         },
         "cosines": _cosines(contrasts),
         "contrast_accuracy": popalign.measured(stages),
+        **_couples([e for e in ordered if e.strategy == coin.NAME]),
         "samples": int(effort["samples"]),
         "tokens": int(effort["tokens"]),
         "tokens_per_s": effort["tokens"] / wall_s if wall_s else 0.0,
@@ -100,9 +103,11 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         "by_type": "Pairs, by newest constraint",
         "by_split": "Pairs, by split",
         "chosen_kinds": "Preferred answers, by kind",
+        "couples_by_level": "Couples, by level",
+        "couples_by_source": "Couples, by source of instance i",
     }
     for field, title in titles.items():
-        if any(report[field].values()):
+        if any(report.get(field, {}).values()):
             console.print(_counts(title, report[field]))
     if report.get("contrast_accuracy"):
         console.print(_accuracies(report["contrast_accuracy"]))
@@ -148,6 +153,25 @@ def _cosines(contrasts: Sequence[Example]) -> dict[str, list[float]]:
             fate = "kept" if name in used else "unused" if is_left else "dropped"
             found[fate].append(cosine)
     return found
+
+
+def _couples(examples: Sequence[Example]) -> dict[str, Any]:
+    """CoIN's couples by level and by source, and the cosines of their paraphrases by
+    level; nothing where there are none."""
+    if not examples:
+        return {}
+    ours = [example for example in examples if example.role == ROLES[0]]
+    cosines: dict[str, list[float]] = {}
+    for example in ours:
+        if example.proof["cosine"] is not None:
+            cosines.setdefault(example.proof["level"], []).append(
+                example.proof["cosine"]
+            )
+    return {
+        "couples_by_level": _counted(e.proof["level"] for e in ours),
+        "couples_by_source": _counted(e.provenance["source"] for e in ours),
+        "couples_cosines": cosines,
+    }
 
 
 def _counted(names: Any) -> dict[str, int]:

@@ -20,6 +20,7 @@ from alignjax.eval.config import EvalConfig
 from alignjax.stages import PipelineConfig, StageConfig
 from alignjax.train import loop
 from alignjax.train.config import TrainConfig
+from data_gen.couple_settings import CoIN
 from data_gen.engines.choice import OpenAIServer
 from data_gen.run import RunConfig
 from data_gen.strategies.ecd import ECD
@@ -173,7 +174,8 @@ def test_the_rows_of_data_format_can_be_trained_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("ecd", ECD), ("self_contrast", SelfContrast)]
+    ("page", "kind"),
+    [("ecd", ECD), ("self_contrast", SelfContrast), ("coin", CoIN)],
 )
 def test_the_settings_of_a_method_are_all_there_with_their_defaults(page, kind):
     text = (ROOT / "docs" / "methods" / f"{page}.md").read_text()

@@ -114,6 +114,11 @@ def test_constraints_need_three_small_packages():
         assert len(importers(package)) == 1
 
 
+def test_perturbations_are_pure_python():
+    allowed = {"alignjax.perturb", "alignjax.constraints"}
+    assert outsiders("alignjax/perturb", allowed) == []
+
+
 def test_models_know_no_loss_no_data_and_no_training():
     for package in ("losses", "data", "train", "eval", "constraints", "sampling"):
         found = importers(f"alignjax.{package}")

@@ -18,7 +18,8 @@ from data_gen import records
 from data_gen.engines.choice import LocalModel
 from data_gen.engines.recorded import Recorded
 from data_gen.engines.scripted import ScriptedEngine
-from data_gen.run import RunConfig, run, split_tasks
+from data_gen.planning import split_tasks
+from data_gen.run import RunConfig, run
 from data_gen.seeds import SplitFractions
 from data_gen.strategies.popalign import STRATEGIES, ModelContrast, PopAlign
 from data_gen.strategies.popalign.oracle import accuracy, order

@@ -15,8 +15,9 @@ import pytest
 
 from alignjax import lock
 from data_gen import records
-from data_gen import run as runs
-from data_gen.run import RunConfig, run, split_tasks
+from data_gen.couples import Plan
+from data_gen.planning import plan, split_tasks
+from data_gen.run import RunConfig, run
 from data_gen.seeds import SplitFractions, split_of
 from data_gen.strategies import Context
 from data_gen.strategies.ecd import ECD
@@ -241,7 +242,7 @@ def test_so_many_training_tasks_are_used(tmp_path):
         tasks, _ = split_tasks(config)
         engine = scripts.engine()
         context = Context(config.seed, engine.fingerprint, engine.facts)
-        names = [lineage.name for lineage in runs.plan(tasks, config, context)]
+        names = [lineage.name for lineage in plan(tasks, Plan(), config, context)]
         train = {f"ecd/{task.id}" for task in tasks["train"]}
         return train, train & set(names), len(names)
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports: a dataset folder in the form that another program reads."""
