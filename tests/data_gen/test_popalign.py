@@ -128,6 +128,23 @@ def test_a_demonstration_that_is_repeated_is_an_echo():
     assert outcome.examples == ()
 
 
+def test_the_worked_example_of_a_form_is_no_answer_either():
+    own = f"Response: {wording.DEMONSTRATIONS[0][1].worse}"
+    config = only("elicitive", shows_form=True)
+    outcome, _ = made(sided(f"Response: {GOOD}", own), config)
+    assert reasons(outcome) == {"echo": 1}
+
+
+def test_an_answer_that_repeats_its_constraint_is_an_echo():
+    """Else it would end with a question only because the constraint says so."""
+    config = only("refine", constraints=1, types=("end_question",))
+    outcome, engines = made(lambda *_: GOOD, config)
+    prompt = engines[""].requests[0].messages[0].content
+    sentence = prompt.removeprefix(TASK.text).strip()
+    outcome, _ = made(lambda *_: f"{GOOD} {sentence} Is that so?", config)
+    assert reasons(outcome) == {"echo": 1}
+
+
 @pytest.mark.parametrize(
     ("reply", "kept"),
     [

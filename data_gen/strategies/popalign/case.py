@@ -27,12 +27,13 @@ _DRAWS = 4  # parameters tried of a constraint type before the next type
 
 
 class Prompt(NamedTuple):
-    """What is asked last, the constraints that stand in it, and the turns before it,
-    which every request begins with."""
+    """What is asked last, the constraints that stand in it, the turns before it, which
+    every request begins with, and the sentences of `text` that were added to a task."""
 
     text: str
     asked: tuple[Constraint, ...] = ()
     history: tuple[Message, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def bare(self) -> tuple[Message, ...]:
@@ -145,7 +146,9 @@ class Case:
 
     def _flaw(self, text: str, side: Side) -> str | None:
         gates = self.context.gates
-        parts = wording.parts(side.messages, self.prompt.text)
+        # An answer that repeats "end with ..." would meet it without being an answer.
+        prompt = self.prompt
+        parts = (*wording.parts(side.messages, prompt.text), *prompt.added)
         reason = filters.answer(text, "stop", parts, gates)
         if reason == "refusal" and side.may_refuse:
             reason = (
@@ -276,7 +279,7 @@ class Case:
                 constraints=tuple(item.to_json() for item in self.prompt.asked),
                 proof=proof,
                 provenance={
-                    "task": self.task.text,
+                    "task": self.task.whole,
                     "contrast": self.name,
                     "variant": self.config.variant,
                     "better": self._origin(better),
@@ -334,4 +337,5 @@ def prompt_of(task: Seed, config: PopAlign, context: Context) -> Prompt | None:
     instruction = instruct(task.text, added, name)
     if len(added) < config.constraints or instruction is None:
         return None
-    return Prompt(instruction.text, constraints.parse(instruction.text), task.history)
+    asked = constraints.parse(instruction.text)
+    return Prompt(instruction.text, asked, task.history, instruction.parts)

@@ -132,6 +132,7 @@ _REVISION = re.compile(
     r"|original|better|clearer) (?:answer|reply|response|version|text)\b",
     re.IGNORECASE,
 )
+_PIECES = re.compile(r"(?<=[.!?])\s+|\n|\b(?:Thought|Response): ")
 _LETTER = re.compile(
     r"\W*(?:(?i:the |reply|response|answer|is|:| )*\W*)?\b([AB])(?=\W*$|[).:,*]| is\b)"
 )
@@ -232,9 +233,9 @@ def parts(messages: Sequence[Message], prompt: str) -> tuple[str, ...]:
     shown = [prompt]
     if len(messages) != 3 or messages[-1].content not in REFINE.values():
         for message in messages[:-1]:
-            shown += re.split(r"(?<=[.!?])\s+", message.content)
+            shown += _PIECES.split(message.content)
     added = messages[-1].content.replace(prompt, "\n")
-    shown += re.split(r"(?<=[.!?])\s+|\n", added)
+    shown += _PIECES.split(added)
     return tuple(part for part in shown if part.strip())
 
 
