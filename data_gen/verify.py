@@ -7,18 +7,21 @@ No model is needed: every verdict is computed again from the stored texts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignjax import constraints
 from alignjax.constraints import Constraint
+from alignjax.data import records as reader
 from data_gen import couple_proof, records
 from data_gen.prompts import stated
 from data_gen.proof import flaws, prove
 from data_gen.records import Example
+from data_gen.seeds import normalise
 from data_gen.strategies import coin, ecd, popalign, self_contrast
 from data_gen.strategies.popalign import audit
 
@@ -163,6 +166,45 @@ def _self_contrast(example: Example) -> Iterator[str]:
         known = cosines.get(negative.generation)
         if known is None or abs(known - (negative.cosine or 0.0)) > 1e-6:
             yield f"negative {negative.rank}: cosine {negative.cosine}, proof {known}"
+
+
+def _changed_verifiers(example: Example) -> Iterator[str]:
+    proof = example.proof
+    used = {**proof.get("verifiers", {})}
+    for part in ("oracle", "label"):
+        used |= proof.get(part, {}).get("verifiers", {})
+    for name, fingerprint in used.items():
+        now = constraints.fingerprint(name) if name in constraints.TYPES else "gone"
+        if now != fingerprint:
+            yield f"verifier {name} was {fingerprint}, is now {now}"
+
+
+def _splits(
+    examples: Sequence[Example], held_out: Sequence[tuple[str, str, str]]
+) -> Iterator[str]:
+    """No lineage in two splits; no held-out task among the training prompts."""
+    owners = [(e.split, e.root_id, _task(e)) for e in examples]
+    split_of: dict[str, str] = {}
+    tasks: dict[str, set[str]] = {split: set() for split in records.SPLITS}
+    for split, root_id, task in (*owners, *held_out):
+        if split_of.setdefault(root_id, split) != split:
+            yield f"lineage {root_id} is in {split_of[root_id]} and in {split}"
+        tasks[split].add(normalise(task))
+    for split in ("validation", "test"):
+        for task in sorted(tasks["train"] & tasks[split]):
+            yield f"the {split} task {task!r} is also in train"
+
+
+def _refusals(folder: Path) -> Iterator[str]:
+    """What training would refuse, such as a couple that is not whole."""
+    try:
+        reader.read(folder)
+    except ValueError as error:
+        yield str(error)
+
+
+def _task(example: Example) -> str:
+    return example.provenance["task"]
 
 
 _CHECKS = {
