@@ -148,12 +148,15 @@ def by_model(
     samples: Sequence[tuple[str, Generation]],
     labels: Sequence[str],
     limits: Limits,
+    terms: Sequence[str] = (),
 ) -> Iterator[Candidate]:
     """What a model made of `asked`, put in its place.
 
     Args:
       wording, asked: from `question`.
       samples: (name, sample) of each answer.
+      terms: names of the parts of an instance; where both are named, as in "how does
+        the hypothesis relate to the premise", their order is part of the question.
     """
     for generation, sample in samples:
         answer = sample.text.strip().strip('"“”').strip()
@@ -163,6 +166,8 @@ def by_model(
             problem = "several_lines"
         if problem is None and not _same_form(asked, answer):
             problem = "form"
+        if problem is None and _mentions(asked, terms) != _mentions(answer, terms):
+            problem = "order"
         text = wording.replace(asked, answer, 1)
         edits = perturb.script("model", wording, text)
         problem = problem or perturb.flaw(
@@ -221,6 +226,11 @@ def first(
 def _offers(wording: str, labels: Sequence[str]) -> bool:
     """The wording has a slot for the answers, or names each of them."""
     return "{options}" in wording or set(perturb.named(wording, labels)) == set(labels)
+
+
+def _mentions(text: str, terms: Sequence[str]) -> list[str]:
+    """The terms as a text names them, one after the other."""
+    return [word for word in re.findall(r"\w+", text.casefold()) if word in terms]
 
 
 def _same_form(asked: str, answer: str) -> bool:

@@ -15,6 +15,14 @@ from alignjax.perturb.edits import Edit, edit
 from alignjax.perturb.spans import Span
 
 _WORD = re.compile(r"(?<![^\W_])[A-Za-z]{4,}(?![^\W_])")
+# Slips that are other words: what they would change is more than the spelling.
+_CONFUSED = """
+    angel angle causal casual chose choose dairy diary field filed form from lead
+    lean least lest list lost loose lose marital martial move more note not quiet
+    quite sacred salt scared slat than that them then there these they this those
+    though thought three through tired tough trail trial tried united untied were
+    where which witch word work world would
+"""
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
@@ -27,7 +35,7 @@ def slips(
         for match in _WORD.finditer(text)
         if not any(s.start < match.end() and match.start() < s.end for s in spans)
     ]
-    known = {match[0].lower() for match in _WORD.finditer(text)}
+    known = {*_CONFUSED.split(), *(match[0].lower() for match in _WORD.finditer(text))}
     found = []
     for match in rng.sample(free, min(count, len(free))):
         op = rng.choice(("swap", "substitute", "delete", "insert"))

@@ -31,9 +31,11 @@ classify, categorise, categorize
 compose, write
 consider > think about
 conveys, expresses
-decide > determine
+decide if, determine if
+decide whether, determine whether
+decide which, determine which
 details, particulars
-determine > decide, establish, work out
+determine > establish, work out
 evaluate, assess > judge
 examine, inspect, look at
 explain, clarify
@@ -58,7 +60,8 @@ passage > excerpt
 person > individual
 question > query
 reach > arrive at
-read > go through
+read the > go through the
+read this > go through this
 really, truly, actually
 reviewer > critic
 says > states, asserts

@@ -111,7 +111,12 @@ def contrast(
             ]
             named.sort(key=lambda item: draw(couple.name, item[0]))
             candidates = paraphrase.by_model(
-                question.original, question.sentence, named, side.labels, config.limits
+                question.original,
+                question.sentence,
+                named,
+                side.labels,
+                config.limits,
+                TASKS[side.task].fields,
             )
         band = config.band(couple.level)
         kept = paraphrase.first(candidates, band, context.embed, trail)

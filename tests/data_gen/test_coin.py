@@ -14,8 +14,13 @@ from alignjax import config as configs
 from alignjax import perturb
 from alignjax.data import records as reader
 from alignjax.data.records import ROLES
-from data_gen import claim, couple_proof, records
+from alignjax.data.tokenizer import load_tokenizer
+from alignjax.perturb import Limits
+from alignjax.train import loop
+from alignjax.train.config import BatchConfig, ObjectiveConfig, TrainConfig
+from data_gen import claim, couple_proof, paraphrase, records
 from data_gen.couple_settings import CoIN, Source
+from data_gen.engines import Generation
 from data_gen.engines.scripted import ScriptedEngine
 from data_gen.exports.triplets import triplets, write_triplets
 from data_gen.records import Example
@@ -205,6 +210,22 @@ def test_a_model_is_asked_once_a_wording_and_its_bad_answers_are_dropped(tmp_pat
     assert {item.reason for item in dropped} >= {
         *("refusal", "several_lines", "empty", "facts", "form")
     }
+
+
+def test_a_model_may_not_swap_the_parts_of_a_question():
+    asked = "How does the hypothesis relate to the premise?"
+    texts = [
+        "How does the premise relate to the hypothesis?",
+        "In what way does the hypothesis relate to the premise?",
+    ]
+    samples = [
+        (str(n), Generation("", n, text, (), "stop", 0.0))
+        for n, text in enumerate(texts)
+    ]
+    made = paraphrase.by_model(
+        f"{asked} {{options}}", asked, samples, (), Limits(), ("premise", "hypothesis")
+    )
+    assert [candidate.problem for candidate in made] == ["order", None]
 
 
 def test_a_run_with_a_model_is_resumed_to_the_same_bytes(tmp_path):
@@ -427,6 +448,33 @@ def test_triplets_are_anchor_positive_and_hard_negative(clean, tmp_path):
     assert (tmp_path / "u.jsonl").read_bytes() == (tmp_path / "t.jsonl").read_bytes()
     with pytest.raises(ValueError, match="has no paraphrase_j"):
         list(triplets([e for e in examples if e.role != "paraphrase_j"]))
+
+
+def test_training_takes_a_step_on_the_couples(tmp_path, tiny_llama):
+    """8 couples, 4 a batch; the tiny model's tokens are bytes, so its rows are long."""
+    make(tmp_path / "data", couples=8, sources=(Source("claim"), Source("yes_no")))
+    config = TrainConfig(
+        model=str(tiny_llama),
+        dataset=str(tmp_path / "data"),
+        out=str(tmp_path / "run"),
+        objective=ObjectiveConfig("coin"),
+        batch=BatchConfig(rows=4, time=1600, blocks=4, block=400, scored=128),
+    )
+    summary = loop.train(
+        config,
+        model_folder=tiny_llama,
+        tokenizer=load_tokenizer(tiny_llama),
+        model_fingerprint="tiny",
+    )
+    assert (summary["examples"], summary["steps"]) == (32, 2)
+    assert summary["without_couple"] == summary["too_long"] == 0
+    (first, *_) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    metrics = json.loads(first)
+    assert metrics["contrastive"] > 0
+    likelihood = metrics["nll"] + metrics["nll_paraphrase"]
+    assert metrics["loss"] == pytest.approx(
+        likelihood + metrics["contrastive_weight"] * metrics["contrastive"], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(

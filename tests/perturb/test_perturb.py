@@ -153,6 +153,15 @@ def test_slips_leave_the_first_and_last_letter():
             assert (before[0], before[-1]) == (after[0], after[-1])
 
 
+def test_a_slip_is_not_another_word():
+    """Of "from", the swap would give "form"; of "read" and "lead", each the other."""
+    for text in ("from", "read, lead"):
+        made = [perturb.perturb(text, "character", name=str(n)) for n in range(60)]
+        found = {word for item in made if item for word in item.text.split(", ")}
+        assert len(found) > 5
+        assert found & {"form", "read", "lead"} <= set(text.split(", "))
+
+
 def test_an_article_follows_its_noun():
     """ "opinion" becomes "view", so "an" becomes "a"."""
     made = perturb.perturb("State an opinion.", "word", name="n")
