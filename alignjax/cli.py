@@ -71,10 +71,9 @@ def _line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         text = f"{where}{error.strerror}"
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             text += (
-                "; what is finished is kept: free some space and run the same command "
-                "again"
+                "; what is finished is kept: make room and run the same command again"
             )
     return text
 

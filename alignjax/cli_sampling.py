@@ -197,6 +197,13 @@ def sample(
     )
     lines = prompts.read(arguments.prompts, limit=arguments.limit)
     folder = resolve(arguments.model)
+    context = _context(arguments, min(_CONTEXT, model_context(folder)))
+    answer = requests.settings(command.settings).max_new_tokens
+    if answer >= context:
+        raise ValueError(
+            f"--max-new-tokens {answer} leaves no room for a prompt in a context of "
+            f"{context}; lower it, or raise --context"
+        )
     from alignjax.data.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
@@ -206,8 +213,8 @@ def sample(
         dtype=arguments.dtype,
         tensor=arguments.tensor,
         slots=arguments.slots,
-        context=arguments.context or min(_CONTEXT, model_context(folder)),
-        answer=requests.settings(command.settings).max_new_tokens,
+        context=context,
+        answer=answer,
         share=_share(arguments),
         cache_dtype=arguments.cache_dtype,
     )
@@ -233,9 +240,12 @@ def sample(
                 source=lambda: setup.load(tokenizer),
                 logprobs=command.logprobs,
             )
-    except BrokenPipeError:  # `| head` has read enough; nothing is left to flush to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _read_enough()
+    except OSError as error:
+        if arguments.out != "-":
+            raise
+        raise ValueError(f"standard output: {error.strerror}") from error
     except KeyboardInterrupt:
         if arguments.out != "-":
             raise
@@ -266,7 +276,7 @@ def chat(
     given = _settings(arguments)
     folder = resolve(arguments.model)
     tokenizer = load_tokenizer(folder)
-    context = arguments.context or min(_CHAT_CONTEXT, model_context(folder))
+    context = _context(arguments, min(_CHAT_CONTEXT, model_context(folder)))
     answer = min(_CHAT_ANSWER, max(context // 2, 1))
     settings = requests.settings({"max_new_tokens": answer, **given})
     if settings.max_new_tokens >= context:
@@ -285,6 +295,7 @@ def chat(
         slots=1,
         context=context,
         answer=settings.max_new_tokens,
+        replicas=1,
     )
     with _memory("--context"):
         conversation = chats.Chat(
@@ -305,14 +316,30 @@ def chat(
             passed = time.monotonic() - began
             say(f"{arguments.model} is ready ({passed:.1f} s); /help lists commands")
             chats.converse(conversation, lines, note=chats.noted)
+        except BrokenPipeError:
+            return _read_enough()
         except KeyboardInterrupt:
             return 130
+    return 0
+
+
+def _read_enough() -> int:
+    """After `| head` has closed the pipe: nothing is left to flush to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     given = vars(arguments)
     return {name: given[name] for name in _SETTINGS if given[name] is not None}
+
+
+def _context(arguments: argparse.Namespace, default: int) -> int:
+    if arguments.context is None:
+        return default
+    if arguments.context < 1:
+        raise ValueError(f"--context must be > 0, got {arguments.context}")
+    return arguments.context
 
 
 def _share(arguments: argparse.Namespace) -> int:

@@ -68,14 +68,21 @@ def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def local_mesh(*, tensor: int = 1) -> Mesh:
+def local_mesh(*, tensor: int = 1, replicas: int = 0) -> Mesh:
     """The mesh over the devices of this process, for a sampler: `tensor` of them share
-    a copy of the weights, and there are as many copies as that leaves.
+    a copy of the weights, and there are `replicas` copies; 0 is as many as that leaves.
 
     Raises:
-      ValueError: `tensor` does not divide the number of devices.
+      ValueError: `tensor` does not divide the number of devices, or there are too few.
     """
     devices = jax.local_devices()
+    if replicas:
+        if tensor * replicas > len(devices):
+            raise ValueError(
+                f"tensor={tensor} x replicas={replicas} need more than the "
+                f"{len(devices)} devices that there are"
+            )
+        devices = devices[: tensor * replicas]
     if tensor < 1 or len(devices) % tensor:
         raise ValueError(
             f"tensor must divide the number of devices, {len(devices)}, got {tensor}"

@@ -283,6 +283,34 @@ def test_two_processes_do_not_write_one_file(
     assert error.endswith("wait for it, stop it, or choose another --out")
 
 
+def test_the_reader_of_a_chat_may_leave_early(folder: Path, root: Path, home: Path):
+    """The first answer goes to a closed pipe; the other turns are not answered."""
+    with started(root, home, CHAT, stdin=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.write("Say it.\n" * 3)
+        process.stdin.close()
+        assert process.wait(60) == 0
+        shown = process.stderr.read()
+    assert "roken pipe" not in shown and "Traceback" not in shown
+
+
+def test_a_full_device_is_one_line(folder: Path, root: Path, home: Path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run(
+        [sys.executable, "-m", "alignjax.cli", "sample", *arguments(out="-")],
+        stdout=open("/dev/full", "w"),  # noqa: SIM115  (closed with the process)
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root), "ALIGNJAX_HOME": str(home)},
+        check=False,
+    )
+    assert done.returncode == 2
+    told = done.stderr.splitlines()[-1]
+    assert told == "alignjax sample: standard output: No space left on device"
+
+
 # Wrong inputs.
 
 
@@ -315,6 +343,8 @@ def test_two_processes_do_not_write_one_file(
         (["--slots", "0"], "slots must be > 0, got 0"),
         (["--share", "0"], "share must be > 0, got 0"),
         (["--context", "257"], "context 257 exceeds the model's 256"),
+        (["--context", "0"], "--context must be > 0, got 0"),
+        (["--context", "16"], "--max-new-tokens 16 leaves no room for a prompt in a"),
         (["--tensor", "3"], "tensor must divide the number of devices, 1, got 3"),
     ],
 )  # fmt: skip
@@ -485,6 +515,7 @@ def test_a_chat_in_a_terminal(folder: Path, root: Path, home: Path, leave: bytes
         (["--model", "none"], "'none' is not a model"),
         (["--temperature", "-1"], "temperature must be 0 (greedy) or at least"),
         (["--context", "257"], "context 257 exceeds the model's 256"),
+        (["--context", "0"], "--context must be > 0, got 0"),
         (["--context", "16"], "max_new_tokens 16 leaves no room for the conversation"),
         (["--seed", "-1"], "seed must be in [0, 2^31), got -1"),
         (["--adapter", "none"], "none/adapter_config.json: no such file"),

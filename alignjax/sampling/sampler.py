@@ -163,7 +163,7 @@ class Sampler:
             self._reset()
 
     def _rounds(self, incoming: Iterator[Request | None]) -> Iterator[Result]:
-        refused: deque[Result] = deque()
+        refused: deque[Iterator[Result]] = deque()
         is_open = True
         while True:
             is_open = is_open and self._take_in(incoming, refused)
@@ -182,7 +182,7 @@ class Sampler:
                     )
 
     def _take_in(
-        self, incoming: Iterator[Request | None], refused: deque[Result]
+        self, incoming: Iterator[Request | None], refused: deque[Iterator[Result]]
     ) -> bool:
         """Takes requests while a replica has room; false when there are no more."""
         self._may_ask_again = False
@@ -198,7 +198,7 @@ class Sampler:
                 return True
             reason = self._objection(request)
             if reason:
-                refused.extend(_refusals(request, reason))
+                refused.append(_refusals(request, reason))
                 # What is refused may lead to other requests: give it out first.
                 self._may_ask_again = True
                 return True
@@ -217,7 +217,8 @@ class Sampler:
         if wanted > self.shapes.answer:
             return (
                 f"max_new_tokens={wanted} exceeds the {self.shapes.answer} tokens that "
-                "the sampler keeps room for (answer)"
+                "the sampler keeps room for (its `answer`; --max-new-tokens of the "
+                "command)"
             )
         vocab = self.model.config.vocab
         if not 0 <= min(request.tokens) <= max(request.tokens) < vocab:
@@ -232,6 +233,8 @@ class Sampler:
                 f"logit_bias or banned names id {max(named)}, the model's vocabulary "
                 f"has {vocab}"
             )
+        if len(set(settings.banned)) == vocab:
+            return f"all {vocab} tokens of the model's vocabulary are banned"
         return ""
 
     def _store_prompts(self) -> None:
@@ -365,13 +368,11 @@ class Sampler:
         self._may_ask_again = False
 
 
-def _drained(results: deque[Result]) -> Iterator[Result]:
-    while results:
-        yield results.popleft()
+def _drained(refused: deque[Iterator[Result]]) -> Iterator[Result]:
+    while refused:
+        yield from refused.popleft()
 
 
-def _refusals(request: Request, reason: str) -> list[Result]:
-    return [
-        Result(request.id, sample, (), "", (), "refused", reason)
-        for sample in range(request.first, request.first + request.n)
-    ]
+def _refusals(request: Request, reason: str) -> Iterator[Result]:
+    for sample in range(request.first, request.first + request.n):
+        yield Result(request.id, sample, (), "", (), "refused", reason)

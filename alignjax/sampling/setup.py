@@ -26,6 +26,8 @@ class Setup:
       folder: of the model.
       adapter: a folder in PEFT's layout, folded into the weights.
       tensor: devices that the model is split over.
+      replicas: copies of the model, each with slots of its own; 0 makes as many as
+        this process has devices for.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Setup:
     share: int = 1
     cache_dtype: str | None = None
     tensor: int = 1
+    replicas: int = 0
 
     def facts(self, tokenizer: Tokenizer) -> dict[str, str]:
         """All that decides a sample besides its request: nearly every shape may change
@@ -72,7 +75,11 @@ class Setup:
             adapter, scale = peft.read(self.adapter, layers=model.config.layers)
             params = lora.fold(adapter, params, scale=scale)
         return Sampler(
-            model, params, tokenizer, mesh=_mesh(self.tensor), **self._shape()
+            model,
+            params,
+            tokenizer,
+            mesh=_mesh(self.tensor, self.replicas),
+            **self._shape(),
         )
 
     def _shape(self) -> dict[str, Any]:
@@ -95,11 +102,11 @@ def model_context(folder: Path) -> int:
     return convert.decoder_config(models.read_config(folder), where=where).context
 
 
-def _mesh(tensor: int) -> Mesh | None:
-    """Over this process's devices; none where there is one."""
-    if tensor == len(jax.local_devices()) == 1:
+def _mesh(tensor: int, replicas: int) -> Mesh | None:
+    """Over this process's devices; none where one is enough."""
+    if tensor == 1 and 1 in (replicas, len(jax.local_devices())):
         return None
-    return sharding.local_mesh(tensor=tensor)
+    return sharding.local_mesh(tensor=tensor, replicas=replicas)
 
 
 def _sha256(path: Path) -> str:

@@ -100,6 +100,10 @@ class FlaxEngine:
 
         while is_open:
             first = next(encoded(), None)
+            if first is None and is_open and not refused:
+                raise RuntimeError(
+                    "the requests gave nothing while no sample was missing"
+                )
             if first is not None:
                 later = itertools.chain([first], encoded())
                 for result in self._loaded().generate(later):

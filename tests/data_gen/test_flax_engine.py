@@ -5,6 +5,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
 from data_gen.engines import Generate, Settings, ensemble
 from data_gen.engines.flax import FlaxEngine
 from data_gen.engines.scripted import ScriptedEngine
@@ -108,6 +110,11 @@ def test_a_refused_prompt_can_lead_to_another_request(tiny_llama):
         received.append(generation.finish_reason)
     assert received[0] == "context"
     assert len(received) == 2
+
+
+def test_requests_that_give_nothing_while_nothing_is_missing_are_an_error(tiny_llama):
+    with pytest.raises(RuntimeError, match="nothing while no sample was missing"):
+        list(engine(tiny_llama).generate(iter([None, None])))
 
 
 def test_known_samples_need_no_weights(tiny_llama, tmp_path):

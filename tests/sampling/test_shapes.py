@@ -197,8 +197,7 @@ def test_free_memory_is_the_least_of_machine_and_container(
         assert found > 1 << 20 if expected is None else found == expected
 
 
-def test_a_request_that_just_fits_the_estimate_needs_no_more_options():
-    """Its options and history are counted: 256 biases a slot."""
+def test_every_slot_has_room_for_as_many_biases_as_a_request_may_have():
     state = State(SHAPES, replicas=1, vocab=64)
     state.put(0, Request("a", (1,)), 0, replica=0, row=0, seat=0)
     assert state.slots(jnp.array).options.bias_ids.shape == (8, MAX_BIASES)

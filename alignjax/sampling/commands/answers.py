@@ -93,6 +93,9 @@ def opened(
             answers = Answers(file, reasons)
             try:
                 yield answers
+            except OSError as error:
+                error.filename = error.filename or str(path)
+                raise
             finally:
                 answers.sync()
                 if not reasons:

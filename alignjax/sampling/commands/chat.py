@@ -242,10 +242,14 @@ class Chat:
 
 def converse(chat: Chat, lines: Iterable[str], *, note: Callable[[str], None]) -> None:
     """Says each line, or does what it commands, until /quit or the last line. What goes
-    wrong with one is noted, and the next follows."""
+    wrong with one is noted, and the next follows.
+
+    Raises:
+      BrokenPipeError: what is said goes to a pipe that was closed.
+    """
     for line in lines:
         try:
-            if line.strip() in ("/quit", "/exit"):
+            if line.rstrip() in ("/quit", "/exit"):
                 return
             if line.startswith("/"):
                 chat.command(line.rstrip())
@@ -253,6 +257,8 @@ def converse(chat: Chat, lines: Iterable[str], *, note: Callable[[str], None]) -
                 chat.say(line.strip())
         except ValueError as error:
             note(" ".join(str(error).split()))
+        except BrokenPipeError:  # nobody reads on
+            raise
         except OSError as error:
             note(f"{error.filename}: {error.strerror}")
 

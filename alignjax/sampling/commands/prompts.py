@@ -58,7 +58,8 @@ def read(path: str, *, limit: int | None = None) -> tuple[Prompt, ...]:
       limit: the first so many prompts; None = all.
 
     Raises:
-      ValueError: the file is missing, is a folder, is no text or holds no prompt.
+      ValueError: the file is missing, is a folder, is no text, is a JSON array or
+        holds no prompt.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be > 0, got {limit}; leave it out to take all")
@@ -70,6 +71,8 @@ def read(path: str, *, limit: int | None = None) -> tuple[Prompt, ...]:
             f"{name}: not UTF-8 at byte {error.start}; expected JSONL or text, one "
             "prompt a line"
         ) from error
+    if not path.endswith((".jsonl", ".txt")) and text.lstrip().startswith("["):
+        raise ValueError(f"{name}: a JSON array; write its objects one a line (.jsonl)")
     is_json = path.endswith(".jsonl") or (
         not path.endswith(".txt") and text.lstrip().startswith("{")
     )
@@ -82,8 +85,9 @@ def read(path: str, *, limit: int | None = None) -> tuple[Prompt, ...]:
         if len(prompts) == limit:
             break
         prompt = _json(line, number) if is_json else _plain(line, number)
-        first = lines_of.setdefault(prompt.id, number)
-        if first != number and not prompt.reason:
+        # A line that cannot be read takes no id from one that can.
+        first = number if prompt.reason else lines_of.setdefault(prompt.id, number)
+        if first != number:
             reason = (
                 f"line {number}: id {prompt.id!r:.80} is that of line {first} already; "
                 "give each line an id of its own"

@@ -267,7 +267,7 @@ def test_a_wrong_command_is_noted_and_changes_nothing(
 
 def test_help_and_quit():
     talk = Talk()
-    talk.hear("/help", " /quit", "never said")
+    talk.hear("/help", "/quit ", "never said")
     assert talk.notes == [chat.HELP]
     assert all(
         f"\n/{name}" in f"\n{chat.HELP}"

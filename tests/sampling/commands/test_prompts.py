@@ -141,9 +141,18 @@ def test_a_wrong_line_keeps_its_id(path: Path):
     assert wrong.id == "x"
 
 
+def test_a_line_that_cannot_be_read_takes_no_id_from_one_that_can(path: Path):
+    """The second has no id, so its number; the third is called that."""
+    path.write_text('{"id": 1, "prompt": "a"}\n{broken\n{"id": 2, "prompt": "b"}\n')
+    first, broken, last = prompts.read(str(path))
+    assert (first.id, broken.id, last.id) == ("1", "2", "2")
+    assert (first.reason, last.reason) == ("", "") and broken.reason
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.json", b'[\n {"prompt": "a"}\n]', "a.json: a JSON array; write its"),
         ("none.jsonl", None, "none.jsonl: no such file; expected a .jsonl or .txt"),
         ("folder", None, "folder: is a folder; expected a .jsonl or .txt file"),
         ("a.txt", b"", "a.txt: holds no prompts; add one a line"),
