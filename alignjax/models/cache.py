@@ -225,7 +225,7 @@ def _entries(
 def _meet(
     query: Float[Array, "row kv_heads query head_dim"],
     store: Store,
-    seen: Int[Array, "row #query"],
+    seen: Int[Array, " row #query"],
     *,
     rows: Int[Array, " row"] | None = None,
     blocks: int | None = None,
@@ -258,7 +258,7 @@ def _meet(
 def _meet_block(
     query: Float[Array, "row kv_heads query head_dim"],
     block: Block,
-    is_seen: Bool[Array, "row #query time"],
+    is_seen: Bool[Array, " row #query time"],
     rows: Int[Array, " row"] | None,
     mixed: _Mixed,
 ) -> _Mixed:
