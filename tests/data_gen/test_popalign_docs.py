@@ -16,7 +16,7 @@ from data_gen.strategies.popalign import BASELINES, CONTRASTS, PopAlign
 
 @pytest.fixture(scope="module")
 def page(root) -> str:
-    return (root / "docs" / "popalign.md").read_text()
+    return (root / "docs" / "methods" / "popalign.md").read_text()
 
 
 def rows(page: str, heading: str) -> dict[str, str]:
