@@ -153,13 +153,13 @@ def test_every_package_that_the_sources_import_is_declared(metadata):
 
 
 def test_every_package_that_is_required_is_imported(metadata):
-    """But `datasets`, `sentencepiece`, which transformers imports when needed, and
-    `safetensors`, which the tests compare our own reader and writer with."""
+    """But `sentencepiece`, which transformers imports when needed, and `safetensors`,
+    which the tests compare our own reader and writer with."""
     required = {
         canonicalize_name(r.name) for r in requirements(metadata) if not r.marker
     }
     imported = {owner for _, name in imports() for owner in owners(name)}
-    assert required - imported == {"datasets", "safetensors", "sentencepiece"}
+    assert required - imported == {"safetensors", "sentencepiece"}
 
 
 @pytest.mark.parametrize("python", LOCKS)
