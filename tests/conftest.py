@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,9 @@ jaxtyping.install_import_hook(
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs between runs, beside pytest's own cache."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background of a script: what tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.pluginmanager.hasplugin("cacheprovider") and config.cache is not None:
         folder = config.cache.mkdir("jax")
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
