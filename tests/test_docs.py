@@ -14,6 +14,7 @@ import pytest
 import data_gen.cli
 from alignjax import cli, config, constraints
 from alignjax.constraints import TYPES
+from alignjax.constraints.ifeval.own import OWN
 from alignjax.data import records
 from alignjax.data.tokenizer import load_tokenizer
 from alignjax.eval.config import EvalConfig
@@ -204,6 +205,15 @@ def test_the_page_of_constraints_lists_every_type_as_it_is():
         expected.append((name, " ".join(wording.split()), readings))
     assert sorted(found) == sorted(expected)
     assert f"has {len(TYPES)} types" in page
+
+
+def test_the_page_of_constraints_has_a_type_for_every_instruction_of_ifeval():
+    page = (ROOT / "docs" / "constraints.md").read_text()
+    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*) \|$", page, re.M)
+    shown = {name: set(re.findall(r"`(\w+)`", types)) for name, types in rows}
+    assert set(shown) == set(OWN) and len(shown) == 25
+    for name, items in OWN.items():
+        assert {item.type for item in items} <= shown[name] <= set(TYPES)
 
 
 def test_the_example_of_constraints_prints_what_its_comments_say():

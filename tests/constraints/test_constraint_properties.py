@@ -8,9 +8,7 @@ import importlib
 import inspect
 import json
 import random
-import re
 import unicodedata
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -160,50 +158,12 @@ VARIANTS = {
 }
 """Types that differ from another in direction or in the number of parameters only."""
 
-IFEVAL = {
-    "change_case:capital_word_frequency": ("capital_words", "capital_words_max"),
-    "change_case:english_capital": ("uppercase",),
-    "change_case:english_lowercase": ("lowercase",),
-    "combination:repeat_prompt": ("repeat_request",),
-    "combination:two_responses": ("two_answers",),
-    "detectable_content:number_placeholders": ("placeholders",),
-    "detectable_content:postscript": ("postscript",),
-    "detectable_format:constrained_response": ("phrase_choice",),
-    "detectable_format:json_format": ("json", "json_schema"),
-    "detectable_format:multiple_sections": ("sections",),
-    "detectable_format:number_bullet_lists": ("bullets",),
-    "detectable_format:number_highlighted_sections": ("highlights",),
-    "detectable_format:title": ("title",),
-    "keywords:existence": ("include_word", "include_words"),
-    "keywords:forbidden_words": ("forbidden_word", "forbidden_words"),
-    "keywords:frequency": ("word_times", "word_times_max"),
-    "keywords:letter_frequency": ("letter_min", "letter_max"),
-    "language:response_language": ("language",),
-    "length_constraints:nth_paragraph_first_word": ("paragraph_start",),
-    "length_constraints:number_paragraphs": ("parts", "paragraphs"),
-    "length_constraints:number_sentences": ("sentences_min", "sentences_max"),
-    "length_constraints:number_words": ("words_min", "words_max"),
-    "punctuation:no_comma": ("no_commas",),
-    "startend:end_checker": ("end_phrase",),
-    "startend:quotation": ("quoted",),
-}
-"""The instructions of IFEval (arXiv:2311.07911, table 1), in both directions."""
-
 
 def test_86_types_of_which_77_are_more_than_variants_and_each_has_its_fingerprint():
     assert len(TYPES) == 86
     assert set(VARIANTS) | set(VARIANTS.values()) <= set(TYPES)
     assert len(set(TYPES) - set(VARIANTS)) == 77
     assert len({constraints.fingerprint(name) for name in TYPES}) == 86
-
-
-def test_every_kind_of_instruction_of_ifeval_has_a_type():
-    assert len(IFEVAL) == 25
-    assert {name for names in IFEVAL.values() for name in names} <= set(TYPES)
-    page = Path(__file__).parents[2] / "docs" / "constraints.md"
-    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*) \|$", page.read_text(), re.M)
-    shown = {name: tuple(re.findall(r"`(\w+)`", types)) for name, types in rows}
-    assert shown == IFEVAL
 
 
 def test_the_fingerprint_covers_the_modules_that_a_family_imports():
