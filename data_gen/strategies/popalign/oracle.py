@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from alignjax.constraints import Constraint
+from alignjax.eval.contrast import wilson
 from data_gen.engines import Generate, Generation, Settings
 from data_gen.proof import prove
 from data_gen.records import Message
@@ -68,10 +69,7 @@ def accuracy(verdicts: Iterable[str]) -> Accuracy:
     n = won + lost
     if not n:
         return Accuracy(won, lost, tied, undecided, None, None, None)
-    z, p = 1.959964, won / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Accuracy(won, lost, tied, undecided, p, middle - half, middle + half)
+    return Accuracy(won, lost, tied, undecided, won / n, *wilson(won, n))
 
 
 def order(better: float | None, worse: float | None) -> str:
